@@ -1,0 +1,127 @@
+"""What every parser returns: the events of one envelope as columns, ready for numpy, and the events it had to refuse.
+
+A parser only reads and harmonises (late is positive, m/s, UTC milliseconds, direction_id 0/1, ids namespaced). Whether a value is
+*possible* (inside the city's box, a sane clock, a sane speed) is checked once for all feeds, on these columns, by ``streams/clean.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+I8 = NDArray[np.int8]
+
+#: Kinds of vehicle events, by HFP's names (``vp`` is a plain position). Feeds without events only have ``vp``.
+EVENTS = (
+    "vp", "due", "arr", "ars", "doo", "doc", "pde", "dep", "pas", "wait",
+    "tlr", "tla", "da", "dout", "ba", "bout", "vja", "vjout",
+)  # fmt: skip
+EVENT_CODE = {name: code for code, name in enumerate(EVENTS)}
+#: How a position was made; index = code in ``VehicleColumns.method``. The order is part of the snapshot format.
+METHODS = ("unknown", "gnss", "odometer", "dead_reckoning", "snapped", "manual")
+METHOD_CODE = {name: code for code, name in enumerate(METHODS)}
+
+
+class Trip(msgspec.Struct, frozen=True, kw_only=True):
+    """The trip a vehicle says it serves; parsers intern it, so that equal trips are one object within an envelope."""
+
+    mode: str = "unknown"
+    route_id: str | None = None
+    direction_id: int | None = None
+    trip_id: str | None = None
+    operating_day: str | None = None  #: YYYY-MM-DD
+    start_time: str | None = None  #: local HH:MM[:SS]
+    headsign: str | None = None
+    phase: str = "ongoing"  #: ongoing, upcoming, deadrun, signoff: only ongoing trips are on their route's shape
+
+
+class Reject(NamedTuple):
+    """One event that was refused."""
+
+    index: int  #: item in the envelope; for a polled snapshot the entity's index; -1: the whole body
+    reason: str  #: short and countable: bad_json, bad_topic, bad_type, missing, outside_box, clock, speed, ...
+    field: str
+    value: str
+    want: str
+    body: bytes = b""  #: what was refused (a message's payload, or an entity re-serialised); may be empty when index tells
+    source_topic: str | None = None
+
+
+@dataclass(slots=True)
+class VehicleColumns:
+    """n vehicle events in order of receipt. NaN in a float column and -1 in an int8 column mean "not reported"."""
+
+    index: I32  #: (n,) item or entity index in the envelope
+    ingest_ms: I64  #: (n,) when the connector received it
+    event_ms: I64  #: (n,) when it happened by the sender's clock
+    event: I8  #: (n,) index into EVENTS
+    lat_deg: F64
+    lon_deg: F64
+    speed_mps: F64
+    heading_deg: F64  #: [0, 360)
+    odometer_m: F64
+    delay_s: F64  #: late is positive
+    occupancy_pct: F64
+    doors_open: I8  #: 1, 0, -1 unknown
+    at_stop: I8  #: 1, 0, -1 unknown
+    method: I8  #: index into METHODS
+    vehicle_id: list[str]
+    operator: list[str | None]
+    trip: list[Trip]
+    stop_id: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.vehicle_id)
+
+
+@dataclass(slots=True)
+class SensorColumns:
+    """n sensor readings, one a site, direction and window."""
+
+    index: I32
+    ingest_ms: I64
+    window_start_ms: I64
+    window_end_ms: I64
+    flow_vph: F64
+    speed_kmh: F64  #: spot mean
+    occupancy_pct: F64
+    free_flow_kmh: F64
+    capacity_vph: F64
+    site_id: list[str]
+    direction: list[str]
+    kind: list[str]  #: loop, signal, counter
+    fault: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.site_id)
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """A counting site's place, from the feed's station list."""
+
+    site_id: str
+    direction: str
+    lat_deg: float
+    lon_deg: float
+    bearing_deg: float | None = None
+    free_flow_kmh: float | None = None
+    capacity_vph: float | None = None
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class Parsed:
+    """Everything one envelope said."""
+
+    vehicles: VehicleColumns | None = None
+    sensors: SensorColumns | None = None
+    sites: list[Site] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    events: int = 0  #: parsed + rejected

@@ -1,0 +1,222 @@
+"""Records of the open topics. One schema a product, the same in every city; field names carry units.
+
+A record is one Kafka message: JSON, UTF-8. Absent means "not known", zero means zero, false means false; so optional fields
+default to None and are left out when encoded, never written as null. Times are RFC 3339 UTC with milliseconds.
+The JSON Schemas, the AsyncAPI document and the reference pages are generated from these classes (``models/schemas.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from models.fluency import DatexStatus, Los
+
+Utc = Annotated[
+    str,
+    Meta(
+        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        description="RFC 3339, UTC, milliseconds",
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+Lat = Annotated[float, Meta(ge=-90, le=90, description="WGS 84 latitude, degrees")]
+Lon = Annotated[float, Meta(ge=-180, le=180, description="WGS 84 longitude, degrees")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+PositionMethod = Literal["gnss", "odometer", "dead_reckoning", "snapped", "manual", "unknown"]
+Mode = Literal["bus", "tram", "train", "metro", "ferry", "ubus", "robot", "car", "unknown"]
+Origin = Literal["measured", "blended", "inferred", "historical", "none"]
+Represents = Literal["general_traffic", "bus_lane", "rail"]
+Status = Literal["provisional", "final"]
+FeedState = Literal["ok", "degraded", "stale", "empty", "dead"]
+FlowSource = Literal["measured", "transferred", "fundamental_diagram", "prior", "unknown"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of every open record."""
+
+
+class VehiclePosition(Record, frozen=True, kw_only=True):
+    """Where one vehicle was at one instant, as its operator reported it, placed on the network where that was possible.
+
+    Kafka key: ``vehicle_id``, so that one vehicle's fixes stay in one partition, in order.
+    """
+
+    vehicle_id: str  #: namespaced ``<operator>/<vehicle>``; HFP: from the topic, zero-padded, "0018/00423"
+    event_time: Utc  #: when it happened by the sender's clock
+    ingest_time: Utc  #: when the connector received it
+    feed: str  #: which feed said so
+    operator: str | None = None  #: operator's id in the feed
+    lat_deg: Lat | None = None  #: absent when the vehicle reported no position; never invented
+    lon_deg: Lon | None = None
+    speed_mps: NonNegative | None = None  #: as reported; 0.0 means standing still
+    heading_deg: Annotated[float, Meta(ge=0, lt=360)] | None = None  #: clockwise from north
+    position_method: PositionMethod = msgspec.field(default="unknown")
+    mode: Mode | None = None
+    route_id: str | None = None  #: GTFS route_id
+    direction_id: Annotated[int, Meta(ge=0, le=1)] | None = None  #: GTFS direction_id
+    trip_id: str | None = None  #: GTFS trip_id where the feed or the schedule tells it
+    operating_day: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
+    start_time: Annotated[str, Meta(pattern=r"^\d{2}:\d{2}(:\d{2})?$")] | None = None  #: local, may pass 24:00 where the feed says so
+    headsign: str | None = None
+    delay_s: int | None = None  #: late is positive
+    stop_id: str | None = None  #: the stop it stands at or the event is tied to
+    at_stop: bool | None = None
+    doors_open: bool | None = None
+    occupancy_pct: Percent | None = None
+    odometer_m: NonNegative | None = None
+    segment_id: str | None = None  #: the directed road segment it was matched to
+    offset_m: NonNegative | None = None  #: from the start of that segment, along it
+    off_route: bool | None = None  #: true: the vehicle has left its route's shape (detour)
+    simulated: bool | None = None  #: true: this is simulated data
+
+
+class SensorObservation(Record, frozen=True, kw_only=True):
+    """What one counting site measured in one direction in one window. Kafka key: ``site_id:direction``."""
+
+    site_id: str  #: namespaced ``<feed>/<station>``
+    direction: str  #: "1" or "2" of the site, or the site's own name of it
+    window_start: Utc
+    window_end: Utc
+    ingest_time: Utc
+    feed: str
+    kind: Literal["loop", "signal", "counter"] = "loop"
+    travel_mode: Literal["vehicle", "bicycle", "pedestrian", "unknown"] = "vehicle"
+    lat_deg: Lat | None = None
+    lon_deg: Lon | None = None
+    bearing_deg: Annotated[float, Meta(ge=0, lt=360)] | None = None
+    segment_id: str | None = None  #: the directed segment the site lies on
+    flow_vph: NonNegative | None = None  #: vehicles per hour; a sliding 5-minute count extrapolated to an hour
+    speed_kmh: NonNegative | None = None  #: spot (time) mean speed, not a space mean
+    occupancy_pct: Percent | None = None
+    free_flow_kmh: NonNegative | None = None
+    capacity_vph: NonNegative | None = None
+    fault: Literal["none", "intermittentDataValues", "noDataValuesAvailable", "other", "unknown"] | None = (
+        None  #: DATEX II MeasuringEquipmentFaultEnum
+    )
+    simulated: bool | None = None
+
+
+class SegmentState(Record, frozen=True, kw_only=True):
+    """State of one directed road segment in one minute. Kafka key: ``segment_id``; compacted, so the last one is the state."""
+
+    segment_id: str
+    window_start: Utc
+    window_end: Utc
+    status: Status  #: provisional while the window fills, final once
+    revision: Count  #: grows with each provisional record of the window; the final one has the highest
+    origin: Origin  #: measured: this segment, this window; blended: with neighbours or memory; inferred: neighbours or prior alone
+    confidence: Share  #: probability that the true space-mean speed lies within +-max(15 %, 3 km/h) of speed_kmh
+    represents: Represents  #: whose speed this is
+    algorithm: str  #: name and version of the estimator
+    speed_kmh: NonNegative | None = None  #: space-mean speed (Edie: distance / time), dwell at stops left out
+    speed_p20_kmh: NonNegative | None = None
+    speed_p80_kmh: NonNegative | None = None
+    free_flow_kmh: NonNegative | None = None
+    free_flow_method: Literal["observed_p85", "limit_signal", "limit", "class_default", "sensor_constant"] | None = None
+    speed_ratio: NonNegative | None = None
+    travel_time_s: NonNegative | None = None
+    delay_s: NonNegative | None = None
+    flow_vph: NonNegative | None = None
+    flow_source: FlowSource | None = None
+    los: Los = msgspec.field(default="unknown")
+    datex_status: DatexStatus = msgspec.field(default="unknown")
+    jam_factor: Annotated[float, Meta(ge=0, le=10)] | None = None
+    closed: bool | None = None
+    data_age_s: NonNegative | None = None  #: from the newest observation used to the end of the window
+    vehicle_count: Count | None = None  #: distinct vehicles that were on the segment in the window
+    source_mix: dict[str, Share] | None = None  #: weight of each source in the value, sums to 1
+    simulated: bool | None = None
+
+
+class FeedHealth(Record, frozen=True, kw_only=True):
+    """How one feed is doing, by log time. Kafka key: ``feed``."""
+
+    feed: str
+    event_time: Utc  #: end of the 15 s window it describes
+    state: FeedState
+    since: Utc  #: when it entered this state
+    messages_s: NonNegative  #: messages a second in the window
+    lag_p50_s: float | None = None  #: ingest time minus event time
+    lag_p95_s: float | None = None
+    gap_s: NonNegative | None = None  #: since the last message
+    duplicate_ratio: Share | None = None
+    reject_ratio: Share | None = None
+    entity_count: Count | None = None  #: vehicles or sites heard in the last 120 s
+    newest_event_time: Utc | None = None
+    http_status: int | None = None
+    detail: str | None = None
+    simulated: bool | None = None
+
+
+class Segment(Record, frozen=True, kw_only=True):
+    """One directed road segment of the network. Kafka key: ``segment_id``; compacted for ever."""
+
+    segment_id: str
+    network_version: str
+    geometry: dict[str, Any]  #: GeoJSON LineString, lon lat, in the direction of travel
+    length_m: NonNegative
+    road_class: str  #: OSM highway value, "tram", or "transit_line" where only lines are known
+    represents: Represents
+    osm_way_ids: list[int] | None = None
+    openlr: str | None = None  #: OpenLR binary, base64
+    name: str | None = None
+    speed_limit_kmh: NonNegative | None = None
+    lanes: Count | None = None
+    bus_lane: bool | None = None
+    predecessors: list[str] | None = None
+    successors: list[str] | None = None
+
+
+class DeadLetter(Record, frozen=True, kw_only=True):
+    """One message, or one event inside an envelope, that was refused, with the reason. Kafka key: the feed."""
+
+    city: str
+    feed: str
+    topic: str  #: raw topic it was read from
+    partition: int
+    offset: int
+    index: int  #: of the event inside the envelope; -1 for the whole of it
+    ingest_time: Utc
+    reason: str  #: a short, countable name: "bad_json", "outside_box", "clock"
+    field: str
+    value: str  #: as shown in the error, cut at 200 characters
+    want: str
+    error: str  #: the sentence for people
+    sha256: str  #: of the whole body
+    source_topic: str | None = None  #: MQTT topic or address it came from
+    body_base64: str | None = None  #: first 4 KiB
+
+
+class Late(Record, frozen=True, kw_only=True):
+    """One event that came after its window had closed, or too old to order: counted and kept, never merged silently."""
+
+    city: str
+    feed: str
+    product: str
+    key: str  #: vehicle or site
+    event_time: Utc
+    ingest_time: Utc
+    reason: Literal["window_closed", "older_than_memory"]
+    topic: str
+    partition: int
+    offset: int
+    index: int
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(record: Record) -> bytes:
+    """JSON as published: optional fields that are not known are left out.
+
+    >>> encode(FeedHealth(feed="hfp", event_time="2026-03-10T05:30:00.000Z", state="ok", since="2026-03-10T05:29:00.000Z", messages_s=0.0))
+    b'{"feed":"hfp","event_time":"2026-03-10T05:30:00.000Z","state":"ok","since":"2026-03-10T05:29:00.000Z","messages_s":0.0}'
+    """
+    return _encoder.encode(record)

@@ -1,0 +1,128 @@
+"""The table of topics: names, keys, records, retention, cadence. Everything that must agree with it is generated from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models import records
+from models.records import Record
+
+DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+#: Largest message on any topic of ours, bytes; a polled GTFS-RT snapshot of a large city is 1-2 MB.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One open product: the same schema in every city, one topic a city."""
+
+    name: str
+    record: type[Record]
+    key: str  #: field(s) of the record that make the Kafka key, joined with ":"
+    cleanup: Literal["delete", "compact", "compact,delete"]
+    retention_ms: int  #: -1: for ever
+    cadence: str
+    title: str
+    major: int = 1
+    partitions: int = 1
+
+
+PRODUCTS: dict[str, Product] = {
+    p.name: p
+    for p in (
+        Product(
+            "vehicle-position",
+            records.VehiclePosition,
+            "vehicle_id",
+            "delete",
+            7 * DAY_MS,
+            "at most 1 Hz a vehicle",
+            "Positions of public transport vehicles",
+        ),
+        Product(
+            "sensor-observation",
+            records.SensorObservation,
+            "site_id:direction",
+            "delete",
+            30 * DAY_MS,
+            "30 s to 5 min",
+            "Counts and speeds of traffic sensors",
+        ),
+        Product(
+            "segment-state",
+            records.SegmentState,
+            "segment_id",
+            "compact,delete",
+            48 * HOUR_MS,
+            "provisional within 15 s of the data, final once a minute, heartbeat 5 min",
+            "State of every street segment",
+        ),
+        Product("feed-health", records.FeedHealth, "feed", "compact,delete", 30 * DAY_MS, "15 s", "Health of the source feeds"),
+        Product("segment", records.Segment, "segment_id", "compact", -1, "when the network is built", "Street segments"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """What the broker must be told about one topic."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+def open_topic(city: str, product: str, prefix: str = "") -> str:
+    """
+    >>> open_topic("helsinki", "segment-state")
+    'mobility.helsinki.segment-state.v1'
+    >>> open_topic("helsinki", "segment-state", prefix="replay.x1.")
+    'replay.x1.mobility.helsinki.segment-state.v1'
+    """
+    return f"{prefix}mobility.{city}.{product}.v{PRODUCTS[product].major}"
+
+
+def raw_topic(city: str, feed: str, prefix: str = "") -> str:
+    """Envelopes of bytes as received."""
+    return f"{prefix}raw.{city}.{feed}"
+
+
+def partials_topic(city: str, prefix: str = "") -> str:
+    """Sums per segment, window and vehicle on their way from observe to fuse."""
+    return f"{prefix}partials.{city}"
+
+
+def state_topic(city: str, prefix: str = "") -> str:
+    """Snapshots of state and offset."""
+    return f"{prefix}state.{city}"
+
+
+def dead_letter_topic(city: str, prefix: str = "") -> str:
+    return f"{prefix}dead-letter.{city}"
+
+
+def late_topic(city: str, prefix: str = "") -> str:
+    return f"{prefix}late.{city}"
+
+
+def settings(city: str, feeds: dict[str, int], prefix: str = "") -> list[TopicSettings]:
+    """Every topic of a city. ``feeds``: partitions of each feed's raw topic, by feed name.
+
+    A prefix (a replay) turns the record timestamps into append times: retention would delete old event times at once.
+    """
+    common = {"compression.type": "producer", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    if prefix:
+        common["message.timestamp.type"] = "LogAppendTime"
+
+    def topic(name: str, partitions: int, cleanup: str, retention_ms: int) -> TopicSettings:
+        return TopicSettings(name, partitions, {**common, "cleanup.policy": cleanup, "retention.ms": str(retention_ms)})
+
+    out = [topic(raw_topic(city, f, prefix), n, "delete", 3 * DAY_MS) for f, n in feeds.items()]
+    out.append(topic(partials_topic(city, prefix), 1, "delete", DAY_MS))
+    out.append(topic(state_topic(city, prefix), 1, "compact", -1))
+    out.append(topic(dead_letter_topic(city, prefix), 1, "delete", 14 * DAY_MS))
+    out.append(topic(late_topic(city, prefix), 1, "delete", 14 * DAY_MS))
+    out += [topic(open_topic(city, p.name, prefix), p.partitions, p.cleanup, p.retention_ms) for p in PRODUCTS.values()]
+    return out
