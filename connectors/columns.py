@@ -7,7 +7,6 @@ A parser only reads and harmonises (late is positive, m/s, UTC milliseconds, dir
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -42,7 +41,7 @@ class Trip(msgspec.Struct, frozen=True, kw_only=True):
     phase: str = "ongoing"  #: ongoing, upcoming, deadrun, signoff: only ongoing trips are on their route's shape
 
 
-class Reject(NamedTuple):
+class Reject(msgspec.Struct, frozen=True):
     """One event that was refused."""
 
     index: int  #: item in the envelope; for a polled snapshot the entity's index; -1: the whole body

@@ -78,14 +78,14 @@ def fluency_columns(speed_ratio: NDArray[np.float64]) -> tuple[NDArray[np.int64]
     Raises:
         ValueError: a ratio is negative or not finite.
     """
-    r = np.asarray(speed_ratio, dtype=np.float64)
+    r: NDArray[np.float64] = np.asarray(speed_ratio, dtype=np.float64)
     if r.size and not (np.isfinite(r).all() and (r >= 0).all()):
         raise ValueError("speed_ratio must be finite and >= 0")
-    los = np.zeros(r.shape, dtype=np.int64)
+    los: NDArray[np.int64] = np.zeros(r.shape, dtype=np.int64)
     for limit in LOS_LIMITS:
         los += r <= limit
-    status = np.zeros(r.shape, dtype=np.int64)
+    status: NDArray[np.int64] = np.zeros(r.shape, dtype=np.int64)
     for limit in STATUS_LIMITS:
         status += r >= limit
-    jam = np.round(np.minimum(9.9, 10.0 * (1.0 - np.minimum(1.0, r))), 1) + 0.0
+    jam: NDArray[np.float64] = np.round(np.minimum(9.9, 10.0 * (1.0 - np.minimum(1.0, r))), 1) + 0.0
     return los, status, jam
