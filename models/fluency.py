@@ -87,5 +87,5 @@ def fluency_columns(speed_ratio: NDArray[np.float64]) -> tuple[NDArray[np.int64]
     status: NDArray[np.int64] = np.zeros(r.shape, dtype=np.int64)
     for limit in STATUS_LIMITS:
         status += r >= limit
-    jam: NDArray[np.float64] = np.round(np.minimum(9.9, 10.0 * (1.0 - np.minimum(1.0, r))), 1) + 0.0
+    jam = np.round(np.minimum(9.9, 10.0 * (1.0 - np.minimum(1.0, r))), 1).astype(np.float64) + 0.0
     return los, status, jam
