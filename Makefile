@@ -1,0 +1,76 @@
+# make demo   set up .venv and Kafka, then show Helsinki on this machine
+# make test   set up what is missing, then lint, types, imports and every test this machine can run
+#
+# Each set-up step installs what it needs where it may (Debian packages only as root), and otherwise says what it left out and why.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+#: the first interpreter that is new enough
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
+
+# may Debian packages be installed here?
+CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
+
+.PHONY: help venv lock kafka chromium demo test clean
+
+help:
+	@grep -E '^# make ' Makefile | sed 's/^# //'
+	@echo "make venv | kafka | chromium   one part of the set-up      make lock   renew constraints.txt      make clean"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is needed; none found" >&2; exit 1; }
+	@if [ ! -x $(BIN)/python ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -m venv --clear .venv || { \
+			{ $(CAN_APT) && $(APT) update && $(APT) install -y --no-install-recommends python3-venv >/dev/null && $(PYTHON) -m venv --clear .venv; } \
+			|| { echo "cannot make .venv: install python3-venv" >&2; exit 1; }; }; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[demo,test]'
+	@touch $(STAMP)
+
+# Keeps every pin that still fits; delete a line of constraints.txt (or the file) first to let it move.
+lock:
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	printf 'hatchling\n' | .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra demo --extra test \
+		--no-header --no-annotate --no-emit-index-url -o constraints.txt pyproject.toml - >/dev/null
+
+kafka: $(STAMP)
+	@if ! $(BIN)/python -m deploy.kafka.broker installed && ! command -v mvn >/dev/null && $(CAN_APT); then \
+		echo "kafka: installing Debian's maven"; \
+		{ $(APT) update && $(APT) install -y --no-install-recommends maven >/dev/null; } || true; fi
+	@$(BIN)/python -m deploy.kafka.broker install || echo "kafka: skipped; what needs the real broker will say so" >&2
+
+chromium:
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then \
+		if $(CAN_APT); then \
+			echo "chromium: installing Debian's chromium"; \
+			{ $(APT) update && $(APT) install -y --no-install-recommends chromium >/dev/null; } \
+			|| echo "chromium: skipped, apt-get could not install it; browser tests will say so" >&2; \
+		else echo "chromium: skipped, not found and Debian packages cannot be installed here (needs root and apt-get); browser tests will say so" >&2; fi; fi
+
+demo: venv kafka
+	$(BIN)/tilannekuva demo $(ARGS)
+
+# Every step runs, whatever the one before it said; the last line names those that failed.
+test: venv kafka chromium
+	@failed=(); \
+	step() { echo "== $$*"; local began=$$SECONDS; "$(BIN)/$$1" "$${@:2}" || failed+=("$$1 $${2:-}"); echo "== $$1: $$((SECONDS - began)) s"; }; \
+	step ruff check .; \
+	step ruff format --check .; \
+	step mypy; \
+	step lint-imports; \
+	step pytest $(ARGS); \
+	if [ $${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; fi
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
