@@ -1,0 +1,334 @@
+"""City files: everything that makes one city different from another, in one TOML file, checked whole before anything is touched.
+
+A key that is unknown, missing or impossible is a ``ConfigError`` that names file, key, value and what was expected. Secrets are never in the file:
+it names environment variables, and ``connectors/secrets.py`` reads those when a connector starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta
+
+from models.errors import ConfigError
+
+Family = Literal["hfp", "gtfs_realtime", "digitraffic"]
+#: ``mode`` of the vehicles a GTFS-RT feed carries when the feed itself never says.
+Mode = Literal["bus", "tram", "train", "metro", "ferry", "unknown"]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+FOLDER = Path(__file__).parent / "cities"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_ENV = re.compile(r"[A-Z][A-Z0-9_]*")
+T = TypeVar("T", bound="_Settings")
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+
+
+class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base: unknown keys are refused."""
+
+
+class Box(_Settings, frozen=True, kw_only=True):
+    """What lies outside is not this city: degrees, WGS 84."""
+
+    south: Annotated[float, Meta(ge=-90, le=90)]
+    west: Annotated[float, Meta(ge=-180, le=180)]
+    north: Annotated[float, Meta(ge=-90, le=90)]
+    east: Annotated[float, Meta(ge=-180, le=180)]
+
+    def holds(self, lat_deg: float, lon_deg: float) -> bool:
+        return self.south <= lat_deg <= self.north and self.west <= lon_deg <= self.east
+
+
+class NetworkSource(_Settings, frozen=True, kw_only=True):
+    """Where the road network and the lines of public transport come from; addresses for people, files are given to ``network build``."""
+
+    osm: str | None = None
+    gtfs: str | None = None
+    lines: str | None = None  #: line geometries where there is no GTFS
+    licence: str = "ODbL-1.0"
+    attribution: str = "© OpenStreetMap contributors"
+
+
+class Mqtt(_Settings, frozen=True, kw_only=True):
+    """One broker and what to subscribe to."""
+
+    url: str  #: mqtt, mqtts, ws or wss, with the port where it is not 1883, 8883, 80, 443
+    topics: Annotated[tuple[str, ...], Meta(min_length=1)]
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    qos: Literal[0, 1] = 0
+    keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
+    #: First wait before connecting again; doubles up to 60 s, with jitter. The Digitransit broker asks for at least 30.
+    reconnect_s: Seconds = 1.0
+    ca_file: str | None = None  #: PEM of a private authority; the system's list otherwise
+    username_env: str | None = None
+    password_env: str | None = None
+
+
+class Http(_Settings, frozen=True, kw_only=True):
+    """One document that is polled."""
+
+    url: str
+    every_s: Seconds
+    headers: dict[str, str] = {}
+    headers_env: dict[str, str] = {}  #: header name -> environment variable that holds its value
+    username_env: str | None = None  #: HTTP Basic
+    password_env: str | None = None
+    connect_s: Seconds = 5.0
+    read_s: Seconds = 10.0
+    total_s: Seconds = 30.0
+    max_mb: Annotated[float, Meta(gt=0, le=20)] = 20.0  #: as sent, compressed
+    max_unpacked_mb: Annotated[float, Meta(gt=0, le=200)] = 200.0
+    ca_file: str | None = None
+
+
+class FeedSettings(_Settings, frozen=True, kw_only=True):
+    """One feed: a family that can parse it, how it is reached, and how it deviates from its standard."""
+
+    name: str = ""
+    family: Family
+    cadence_s: Seconds  #: how often something new is expected; feed-health judges silence by it
+    partitions: Annotated[int, Meta(ge=1, le=256)] = 1  #: of the raw topic; grows only with a new topic, since vehicles are spread by hash
+    mqtt: Mqtt | None = None
+    http: tuple[Http, ...] = ()
+    secondary_to: str | None = None  #: carries the same vehicles as that feed, later or less; used where the first is silent
+    simulated: bool = False
+    allow_private: bool = False  #: addresses of this machine and of private networks may be called
+    licence: str | None = None
+    attribution: str | None = None
+    #: ``hsl``: "18/423" becomes "0018/00423", so that it is the same vehicle as in HFP.
+    vehicle_id_format: Literal["as_sent", "hsl"] = "as_sent"
+    zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
+    position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
+    mode: Mode = "unknown"
+
+
+class City(_Settings, frozen=True, kw_only=True):
+    """A city, ready to use."""
+
+    name: str
+    title: str
+    timezone: str
+    crs: str  #: plane for metres: an EPSG code
+    box: Box
+    licence: str  #: SPDX id or URL of what is published
+    attribution: Annotated[tuple[str, ...], Meta(min_length=1)]
+    feeds: tuple[FeedSettings, ...]
+    network: NetworkSource = NetworkSource()
+
+    def feed(self, name: str) -> FeedSettings:
+        """
+        Raises:
+            ConfigError: the city has no such feed.
+        """
+        for f in self.feeds:
+            if f.name == name:
+                return f
+        raise ConfigError(f"{self.name}.toml", "feeds", name, _one_of(name, [f.name for f in self.feeds]))
+
+    def partitions(self) -> dict[str, int]:
+        """Partitions of each feed's raw topic."""
+        return {f.name: f.partitions for f in self.feeds}
+
+
+def names() -> list[str]:
+    """Cities that come with the project."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None) -> City:
+    """Read and check one city.
+
+    Args:
+        name_or_path: "helsinki", or the path of a TOML file.
+        overrides: values that replace the file's, by dotted key ("feeds.hfp.mqtt.url", "feeds.tms.http.0.url"): how the demo and tests
+            put local addresses in the place of the live ones.
+
+    Raises:
+        ConfigError: no such city, or a file, key or value that is wrong.
+
+    >>> load("helsinki").feed("hfp").partitions
+    4
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml" and len(path.parts) == 1:
+        if str(name_or_path) not in names():
+            raise ConfigError(
+                str(FOLDER.name), "city", str(name_or_path), _one_of(str(name_or_path), names()) + ", or the path of a .toml file"
+            )
+        path = FOLDER / f"{name_or_path}.toml"
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except OSError as e:
+        raise ConfigError(path.name, "file", str(path), f"a file that can be read ({e.strerror})") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(path.name, "file", str(e), "TOML in UTF-8, each key once") from e
+    for key, value in (overrides or {}).items():
+        _override(raw, path.name, key, value)
+    return _check(raw, path.name)
+
+
+def _override(raw: dict[str, Any], file: str, key: str, value: object) -> None:
+    *folders, last = key.split(".")
+    at: Any = raw
+    try:
+        for part in folders:
+            at = at[int(part)] if isinstance(at, list) else at[part]
+        at[int(last) if isinstance(at, list) else last] = value
+    except (KeyError, IndexError, ValueError, TypeError) as e:
+        raise ConfigError(file, key, value, "an override of a table that the file has") from e
+
+
+def _check(raw: dict[str, Any], file: str) -> City:
+    feeds_raw = raw.get("feeds")
+    if not isinstance(feeds_raw, dict) or not feeds_raw:
+        raise ConfigError(file, "feeds", feeds_raw, "one table [feeds.<name>] a feed, at least one")
+    feeds = []
+    for name, table in feeds_raw.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(file, f"feeds.{name}", name, "a name of a-z, 0-9, - and _")
+        if not isinstance(table, dict):
+            raise ConfigError(file, f"feeds.{name}", table, "a table")
+        if "name" in table:
+            raise ConfigError(file, f"feeds.{name}.name", table["name"], "no such key: the table's own name is the feed's")
+        feeds.append(_convert({**table, "name": name}, FeedSettings, file, f"feeds.{name}"))
+    city = _convert({**raw, "feeds": []}, City, file, "")
+    city = msgspec.structs.replace(city, feeds=tuple(feeds))
+    _check_city(city, file)
+    for feed in feeds:
+        _check_feed(feed, city, file, f"feeds.{feed.name}")
+    return city
+
+
+def _check_city(city: City, file: str) -> None:
+    if not _NAME.fullmatch(city.name):
+        raise ConfigError(file, "name", city.name, "a name of a-z, 0-9, - and _: it is part of the topics' names")
+    try:
+        ZoneInfo(city.timezone)
+    except (ValueError, OSError, KeyError) as e:
+        raise ConfigError(file, "timezone", city.timezone, "an IANA time zone such as Europe/Helsinki") from e
+    if not re.fullmatch(r"EPSG:\d{4,6}", city.crs):
+        raise ConfigError(file, "crs", city.crs, "EPSG:<code> of a plane in metres, such as EPSG:3067")
+    box = city.box
+    if not box.south < box.north:
+        raise ConfigError(file, "box.south", box.south, f"a latitude below box.north ({box.north})")
+    if not box.west < box.east:
+        raise ConfigError(file, "box.west", box.west, f"a longitude below box.east ({box.east})")
+    if (box.north - box.south) > 5 or (box.east - box.west) > 10:
+        raise ConfigError(file, "box", (box.south, box.west, box.north, box.east), "the box of one city: at most 5 by 10 degrees")
+
+
+def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
+    if feed.mqtt is None and not feed.http:
+        raise ConfigError(file, at, None, "a table mqtt, or at least one table [[http]]")
+    if feed.family == "gtfs_realtime" and feed.partitions != 1:
+        raise ConfigError(file, f"{at}.partitions", feed.partitions, "1: a polled snapshot of all vehicles is one envelope")
+    if feed.secondary_to is not None and (feed.secondary_to == feed.name or feed.secondary_to not in [f.name for f in city.feeds]):
+        others = [f.name for f in city.feeds if f.name != feed.name]
+        raise ConfigError(file, f"{at}.secondary_to", feed.secondary_to, _one_of(feed.secondary_to, others))
+    if feed.mqtt is not None:
+        check_url(feed.mqtt.url, ("mqtt", "mqtts", "ws", "wss"), file, f"{at}.mqtt.url")
+        for topic in feed.mqtt.topics:
+            _check_filter(topic, file, f"{at}.mqtt.topics")
+        _check_env({"username_env": feed.mqtt.username_env, "password_env": feed.mqtt.password_env}, file, f"{at}.mqtt")
+    for k, http in enumerate(feed.http):
+        here = f"{at}.http.{k}"
+        check_url(http.url, ("http", "https"), file, f"{here}.url")
+        _check_env({"username_env": http.username_env, "password_env": http.password_env}, file, here)
+        _check_env({f"headers_env.{name}": env for name, env in http.headers_env.items()}, file, here)
+        for name, value in http.headers.items():
+            if re.search(r"(?i)authorization|cookie|key|token|secret|password", name):
+                raise ConfigError(file, f"{here}.headers.{name}", "(not shown)", "headers_env with the name of an environment variable")
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not value.isascii() or not value.isprintable():
+                raise ConfigError(file, f"{here}.headers.{name}", value, "an HTTP header: a token and printable ASCII")
+
+
+def check_url(url: str, schemes: tuple[str, ...], file: str, key: str) -> None:
+    """
+    Raises:
+        ConfigError: another scheme, no host, a port that is none, or a user and password inside the address (they belong into the environment).
+    """
+    want = f"{'://, '.join(schemes)}:// and a host"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as e:
+        raise ConfigError(file, key, url, f"{want}, port 1-65535 ({e})") from e
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            file, key, "(not shown)", "an address without user and password: name environment variables in username_env, password_env"
+        )
+    if parts.scheme not in schemes or not parts.hostname or any(c.isspace() for c in url):
+        raise ConfigError(file, key, url, want)
+    if port == 0:
+        raise ConfigError(file, key, url, "a port 1-65535")
+
+
+def _check_filter(topic: str, file: str, key: str) -> None:
+    levels = topic.split("/")
+    whole = all(level in ("+", "#") or not set("+#") & set(level) for level in levels)
+    if not topic or "\0" in topic or not whole or "#" in levels[:-1]:
+        raise ConfigError(file, key, topic, "an MQTT topic filter: + or # alone in a level, # only as the last")
+
+
+def _check_env(env: dict[str, str | None], file: str, at: str) -> None:
+    for key, name in env.items():
+        if name is not None and not _ENV.fullmatch(name):
+            raise ConfigError(
+                file, f"{at}.{key}", "(not shown)", "the NAME of an environment variable, A-Z, 0-9 and _, never the secret itself"
+            )
+
+
+def _one_of(value: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(value, known, n=1)
+    return f"one of {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def _convert(raw: dict[str, Any], kind: type[T], file: str, at: str) -> T:
+    """msgspec's conversion; its errors in our words, with the value that is in the file."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as e:
+        found = _AT.match(str(e))
+        assert found is not None
+        what, path = found["what"], re.findall(r"[^.\[\]]+", found["path"] or "")
+        value: Any = raw
+        for part in path:
+            try:
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            except (KeyError, IndexError, ValueError, TypeError):
+                value = None
+                break
+        key = ".".join(x for x in (at, *path) if x)
+        if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+            value, name = (value or {}).get(unknown[1]), unknown[1]
+            known = [f for f in _fields(kind, path) if f != "name" or not at]
+            raise ConfigError(file, ".".join(x for x in (key, name) if x), value, f"no such key; {_one_of(name, known)}") from e
+        if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+            raise ConfigError(file, ".".join(x for x in (key, missing[1]) if x), None, "a value: the key is missing") from e
+        raise ConfigError(file, key, value, _want(kind, path, what)) from e
+
+
+_TABLES: dict[str, type[_Settings]] = {"box": Box, "network": NetworkSource, "mqtt": Mqtt, "http": Http}
+
+
+def _fields(kind: type[_Settings], path: list[str]) -> list[str]:
+    """Keys that the table at ``path`` below ``kind`` may have."""
+    named = [p for p in path if not p.isdigit()]
+    return list((_TABLES.get(named[-1], kind) if named else kind).__struct_fields__)
+
+
+def _want(kind: type[_Settings], path: list[str], what: str) -> str:
+    """What msgspec expected, for people: the choices of an enumeration, else the type and its limits."""
+    named = [p for p in path if not p.isdigit()]
+    if what.startswith("Invalid enum value") and named:
+        table = _TABLES.get(named[-2], kind) if len(named) > 1 else kind
+        return f"one of {', '.join(map(str, get_args(get_type_hints(table)[named[-1]])))}"
+    return re.sub(r"^Expected (.*?)(, got .*)?$", r"\1", what).replace("`", "")
