@@ -1,0 +1,73 @@
+"""What tests may ask for: the real broker, the recordings beside the repo, a browser. Each is given, or skipped with its reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.kafka.broker import KafkaBroker, why_not
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+NO_SHARED = "../shared is absent: recorded samples are not part of the repo"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+NO_BROWSER = f"no headless Chromium: none of {', '.join(BROWSERS)} is on PATH (Debian: apt-get install chromium)"
+
+
+def in_ci() -> bool:
+    """CI must run what needs the real broker, so there a missing one is a failure."""
+    return os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def find_chromium() -> str | None:
+    """Path of the first Chromium there is."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for a fixture carries its mark, and a mark skips with its reason even where no fixture is asked for."""
+    for item in items:
+        asks = set(getattr(item, "fixturenames", ()))
+        for fixture, mark in (("kafka", "kafka"), ("shared", "shared"), ("chromium", "browser")):
+            if fixture in asks:
+                item.add_marker(mark)
+        marks = {mark.name for mark in item.iter_markers()}
+        if "kafka" in marks and not in_ci() and (reason := why_not()) is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if "shared" in marks and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason=NO_SHARED))
+        if "browser" in marks and find_chromium() is None:
+            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recordings beside the repo."""
+    if not SHARED.is_dir():
+        pytest.skip(NO_SHARED)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium to run headless."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip(NO_BROWSER)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap address of one real Apache Kafka for the whole session: use topics and groups with names of your own."""
+    reason = why_not()
+    if reason is not None:
+        if in_ci():
+            pytest.fail(f"CI must run the tests against Apache Kafka. {reason}")
+        pytest.skip(reason)
+    with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.address
