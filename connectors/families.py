@@ -1,0 +1,26 @@
+"""Which parser reads which family of feeds. Only the parse side: whoever imports this can open no connection."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from connectors.cities import City, Family, FeedSettings
+from connectors.columns import Parsed
+from connectors.envelope import Envelope
+from connectors.hfp.parse import Parser as HfpParser
+
+
+class Parser(Protocol):
+    """Parses the envelopes of one feed. What it remembers saves time only: results depend on the envelope alone."""
+
+    def __init__(self, feed: FeedSettings, city: City) -> None: ...
+
+    def parse(self, envelope: Envelope) -> Parsed: ...
+
+
+PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser}
+
+
+def parser(feed: FeedSettings, city: City) -> Parser:
+    """The parser of one feed."""
+    return PARSERS[feed.family](feed, city)
