@@ -1,0 +1,33 @@
+"""What a step gives its driver: records ready to be published, the same for Kafka and for files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Out(NamedTuple):
+    """One record of an open topic, of ``dead-letter`` or of ``late``."""
+
+    key: bytes
+    value: bytes  #: JSON as published
+    time_ms: int  #: event time; the Kafka record timestamp
+    ce_id: str  #: deterministic: product, key, event time or window, revision
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Records by product ("vehicle-position", ..., "dead-letter", "late"), in order."""
+
+    records: dict[str, list[Out]] = field(default_factory=dict)
+
+    def add(self, product: str, outs: list[Out]) -> None:
+        if outs:
+            self.records.setdefault(product, []).extend(outs)
+
+    def extend(self, other: Outputs) -> None:
+        for product, outs in other.records.items():
+            self.add(product, outs)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.records.values()))

@@ -1,0 +1,104 @@
+"""Partials: what one observer tells the fuse step. Cumulative upserts, so that a repeated or re-ordered one changes nothing.
+
+On the wire like an envelope: msgpack of the struct as an array, then CRC-32. Columns are the bytes of little-endian int64 arrays.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+import numpy as np
+
+from connectors.envelope import BadEnvelope
+from streams.cells import N_SUMS, Rows
+
+SCHEMA = 1
+
+
+class SensorRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One reading of one site and direction, placed on a segment (-1: not placed)."""
+
+    site_id: str
+    direction: str
+    segment: int
+    window_end_ms: int
+    window_ms: int
+    flow_vph: float | None
+    speed_kmh: float | None
+    free_flow_kmh: float | None
+    capacity_vph: float | None
+
+
+class HealthRow(msgspec.Struct, frozen=True, array_like=True):
+    """Counts of one raw partition in one slot of ``streams.health.SLOT_MS`` of ingest time."""
+
+    slot: int
+    messages: int
+    events: int
+    rejects: int
+    duplicates: int
+    lags: tuple[int, ...]  #: histogram of ingest minus event time, see streams/health.py
+    entities: int  #: heard in the last 120 s, at the end of the slot
+    newest_event_ms: int | None
+    last_message_ms: int | None  #: of all time, at the end of the slot
+    ticks: int
+    connected: bool
+    http_status: int | None
+    detail: str | None
+
+
+class Partial(msgspec.Struct, frozen=True, array_like=True):
+    """Sums of one raw partition up to ``raw_offset``, and how far its log time has come."""
+
+    schema: int
+    city: str
+    feed: str
+    partition: int
+    raw_offset: int
+    watermark_ms: int  #: every event of this partition with an ingest time below this is in
+    network: str  #: version of the network that segment numbers refer to
+    simulated: bool
+    vehicles: tuple[str, ...]  #: ``who`` of the rows is an index into this
+    window: bytes
+    segment: bytes
+    who: bytes
+    sums: bytes
+    sensors: tuple[SensorRow, ...] = ()
+    health: tuple[HealthRow, ...] = ()
+
+    def rows(self) -> Rows:
+        """The columns as arrays."""
+        return Rows(
+            np.frombuffer(self.window, "<i8"),
+            np.frombuffer(self.segment, "<i8"),
+            np.frombuffer(self.who, "<i8"),
+            np.frombuffer(self.sums, "<i8").reshape(-1, N_SUMS),
+        )
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Partial)
+
+
+def encode(partial: Partial) -> bytes:
+    body = _encoder.encode(partial)
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def decode(data: bytes | None) -> Partial:
+    """
+    Raises:
+        BadEnvelope: torn, bit-flipped, another schema, or columns of unequal length.
+    """
+    if not data or len(data) < 5 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "big"):
+        raise BadEnvelope("empty, cut or checksum differs")
+    try:
+        partial = _decoder.decode(memoryview(data)[:-4])
+    except msgspec.MsgspecError as e:
+        raise BadEnvelope(str(e)) from e
+    if partial.schema != SCHEMA:
+        raise BadEnvelope(f"schema {partial.schema}, expected {SCHEMA}")
+    if len({len(partial.window), len(partial.segment), len(partial.who), len(partial.sums) // N_SUMS}) != 1:
+        raise BadEnvelope("columns of unequal length")
+    return partial

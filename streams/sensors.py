@@ -1,0 +1,151 @@
+"""Counting sites of one raw partition: where they are, what they said last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from geo.project import Plane
+
+from connectors.columns import Parsed, Reject, SensorColumns, Site
+from geo.network import Network
+from geo.sites import SitePlacer
+from models.clock import rfc3339
+from models.records import SensorObservation, encode
+from streams.cells import WINDOW_MS
+from streams.clean import wrong_clock
+from streams.outputs import Out, Outputs
+from streams.partial import SensorRow
+from streams.publish import late
+
+if TYPE_CHECKING:
+    from streams.observe import Observer
+
+#: More vehicles an hour than a lane group carries, and faster than any, are errors.
+MAX_FLOW_VPH = 20_000.0
+MAX_SPEED_KMH = 250.0
+
+
+class Sensors:
+    """Sites with their segments, and the last reading of each direction."""
+
+    def __init__(self, network: Network, plane: Plane) -> None:
+        self._network, self._plane = network, plane
+        self._placer: SitePlacer | None = None
+        self.sites: dict[str, Site] = {}  #: "site:direction" -> site
+        self.segment: dict[str, int] = {}
+        self.last: dict[str, list[Any]] = {}  #: "site:direction" -> [window_end_ms, flow, speed, ingest_ms]
+        self._fresh: list[SensorRow] = []
+
+    def feed(self, parsed: Parsed, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
+        """Take in station lists and readings; returns the number of duplicates."""
+        for site in parsed.sites:
+            self._learn(site)
+        if parsed.sensors is None or not len(parsed.sensors):
+            return 0
+        return self._readings(parsed.sensors, owner, rejects, out, offset)
+
+    def _learn(self, site: Site) -> None:
+        key = f"{site.site_id}:{site.direction}"
+        old = self.sites.get(key)
+        if old is not None:  # documents that know less must not erase what others told
+            known = {f: v for f in site.__struct_fields__ if (v := getattr(site, f)) is not None}
+            site = msgspec.structs.replace(old, **known)
+        if old != site:
+            self.sites[key] = site
+            if np.isfinite(site.lat_deg) and np.isfinite(site.lon_deg):
+                if self._placer is None:
+                    self._placer = SitePlacer(self._network)
+                east, north = self._plane.to_plane(np.array([site.lat_deg]), np.array([site.lon_deg]))
+                self.segment[key] = self._placer.place(float(east[0]), float(north[0]), site.direction, site.bearing_deg)
+
+    def _readings(self, c: SensorColumns, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
+        duplicates = 0
+        clock = wrong_clock(c.window_end_ms, c.ingest_ms, owner.settings.clean)
+        records: list[Out] = []
+        for i in range(len(c)):
+            flow, speed = _none(c.flow_vph[i]), _none(c.speed_kmh[i])
+            end, ingest = int(c.window_end_ms[i]), int(c.ingest_ms[i])
+            problem = None
+            if clock[i]:
+                problem = ("clock", "window_end", str(end), "within 7 days before and 2 minutes after ingest, epoch ms")
+            elif flow is not None and not 0 <= flow <= MAX_FLOW_VPH:
+                problem = ("flow", "flow_vph", str(flow), f"vehicles per hour 0-{MAX_FLOW_VPH:g}")
+            elif speed is not None and not 0 <= speed <= MAX_SPEED_KMH:
+                problem = ("speed", "speed_kmh", str(speed), f"km/h 0-{MAX_SPEED_KMH:g}")
+            if problem is not None:
+                rejects.append(Reject(int(c.index[i]), *problem))
+                continue
+            key = f"{c.site_id[i]}:{c.direction[i]}"
+            last = self.last.get(key)
+            if last is not None and (end < last[0] or (end == last[0] and flow in (None, last[1]) and speed in (None, last[2]))):
+                duplicates += 1
+                continue
+            if last is not None and end == last[0]:  # MQTT tells flow and speed of one window one by one
+                flow, speed = last[1] if flow is None else flow, last[2] if speed is None else speed
+            self.last[key] = [end, flow, speed, ingest]
+            if ((end - 1) // WINDOW_MS + 1) * WINDOW_MS + owner.settings.lateness_ms < ingest:
+                out.add("late", [late(owner, "sensor-observation", key, end, ingest, "window_closed", offset, int(c.index[i]))])
+                owner.tally.late += 1
+                continue
+            owner.tally.accepted += 1
+            site = self.sites.get(key)
+            segment = self.segment.get(key, -1)
+            free = _none(c.free_flow_kmh[i])
+            capacity = _none(c.capacity_vph[i])
+            free = site.free_flow_kmh if free is None and site is not None else free
+            capacity = site.capacity_vph if capacity is None and site is not None else capacity
+            start = int(c.window_start_ms[i])
+            record = SensorObservation(
+                site_id=c.site_id[i],
+                direction=c.direction[i],
+                window_start=rfc3339(start),
+                window_end=rfc3339(end),
+                ingest_time=rfc3339(ingest),
+                feed=owner.feed.name,
+                kind=c.kind[i],  # type: ignore[arg-type]
+                lat_deg=None if site is None else _finite(site.lat_deg),
+                lon_deg=None if site is None else _finite(site.lon_deg),
+                bearing_deg=None if site is None else site.bearing_deg,
+                segment_id=self._network.segments.segment_id[segment] if segment >= 0 else None,
+                flow_vph=flow,
+                speed_kmh=speed,
+                occupancy_pct=_none(c.occupancy_pct[i]),
+                free_flow_kmh=free,
+                capacity_vph=capacity,
+                fault=c.fault[i],  # type: ignore[arg-type]
+                simulated=True if owner.simulated else None,
+            )
+            revision = (flow is not None) + 2 * (speed is not None)
+            records.append(Out(key.encode(), encode(record), end, f"sensor-observation:{key}:{end}:{revision}"))
+            self._fresh.append(SensorRow(c.site_id[i], c.direction[i], segment, end, end - start, flow, speed, free, capacity))
+        out.add("sensor-observation", records)
+        return duplicates
+
+    def take(self) -> tuple[SensorRow, ...]:
+        """Readings since the last call."""
+        fresh, self._fresh = tuple(self._fresh), []
+        return fresh
+
+    def heard(self, since_ms: int) -> int:
+        """Sites that said something new since then."""
+        return len({key.rpartition(":")[0] for key, v in self.last.items() if v[3] >= since_ms})
+
+    def export(self) -> dict[str, Any]:
+        return {"sites": [msgspec.structs.asdict(s) for s in self.sites.values()], "last": self.last}
+
+    def restore(self, data: dict[str, Any]) -> None:
+        self.sites, self.segment, self._fresh = {}, {}, []
+        for s in data["sites"]:
+            self._learn(Site(**s))
+        self.last = {k: list(v) for k, v in data["last"].items()}
+
+
+def _none(x: float) -> float | None:
+    value = float(x)
+    return None if value != value else value
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None

@@ -1,0 +1,115 @@
+"""Who was heard: slots for the vehicles of one raw partition, their recent events (dedupe, order) and what they last said of doors and stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from connectors.columns import I8, I64
+from geo.network import Bool
+from geo.track import NEVER
+
+#: Events remembered per vehicle. At 1 Hz this is about a minute: longer than the longest backlog seen on HFP that arrives out of order.
+MEMORY = 64
+#: A vehicle not heard for this long is forgotten; everything older is late by then anyway.
+FORGET_MS = 30 * 60_000
+NEW, DUPLICATE, TOO_OLD = 0, 1, 2
+
+
+class Vehicles:
+    """Slots by vehicle id. All columns grow together; a freed slot is used again."""
+
+    def __init__(self) -> None:
+        self.slot: dict[str, int] = {}
+        self.ids: list[str] = []  #: by slot; "" where free
+        self.free: list[int] = []
+        self.recent: I64 = np.empty((0, MEMORY), np.int64)  #: event_ms * 32 + event, a ring
+        self.cursor: I64 = np.empty(0, np.int64)
+        self.heard_ms: I64 = np.empty(0, np.int64)  #: log time
+        self.doors: I8 = np.empty(0, np.int8)
+        self.at_stop: I8 = np.empty(0, np.int8)
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def slots_of(self, vehicle_id: list[str], log_ms: I64) -> I64:
+        """Slot of each vehicle, made where it is new."""
+        known = self.slot
+        out = np.empty(len(vehicle_id), np.int64)
+        for i, v in enumerate(vehicle_id):
+            s = known.get(v)
+            if s is None:
+                s = self._take(v)
+            out[i] = s
+        np.maximum.at(self.heard_ms, out, log_ms)
+        return out
+
+    def _take(self, vehicle_id: str) -> int:
+        if self.free:
+            s = self.free.pop()
+            self.ids[s] = vehicle_id
+        else:
+            s = len(self.ids)
+            self.ids.append(vehicle_id)
+            if s >= len(self.cursor):
+                self._grow(max(64, 2 * s))
+        self.slot[vehicle_id] = s
+        self.recent[s] = NEVER
+        self.cursor[s], self.heard_ms[s], self.doors[s], self.at_stop[s] = 0, NEVER, -1, -1
+        return s
+
+    def _grow(self, size: int) -> None:
+        more = size - len(self.cursor)
+        self.recent = np.concatenate([self.recent, np.full((more, MEMORY), NEVER)])
+        self.cursor = np.concatenate([self.cursor, np.zeros(more, np.int64)])
+        self.heard_ms = np.concatenate([self.heard_ms, np.full(more, NEVER)])
+        self.doors = np.concatenate([self.doors, np.full(more, -1, np.int8)])
+        self.at_stop = np.concatenate([self.at_stop, np.full(more, -1, np.int8)])
+
+    def recall(self, slot: I64, event_ms: I64, event: I8) -> I8:
+        """For k distinct slots: NEW (and remembered from now on), DUPLICATE, or TOO_OLD to know."""
+        key = event_ms * 32 + event
+        ring = self.recent[slot]
+        seen: Bool = (ring == key[:, None]).any(axis=1)
+        oldest = ring.min(axis=1)  # NEVER while the ring is not full
+        verdict = np.where(seen, DUPLICATE, np.where(key < oldest, TOO_OLD, NEW)).astype(np.int8)
+        new = slot[verdict == NEW]
+        self.recent[new, self.cursor[new]] = key[verdict == NEW]
+        self.cursor[new] = (self.cursor[new] + 1) % MEMORY
+        return verdict
+
+    def forget(self, log_ms: int, busy: I64) -> list[int]:
+        """Free the slots of vehicles long unheard, except those in ``busy``; returns them, in order."""
+        used = np.array(sorted(self.slot.values()), np.int64)
+        if not used.size:
+            return []
+        old = used[self.heard_ms[used] < log_ms - FORGET_MS]
+        gone = [int(s) for s in np.setdiff1d(old, busy)]
+        for s in gone:
+            del self.slot[self.ids[s]]
+            self.ids[s] = ""
+        self.free.extend(reversed(gone))
+        return gone
+
+    def export(self) -> dict[str, Any]:
+        n = len(self.ids)
+        return {
+            "ids": self.ids,
+            "free": self.free,
+            "recent": self.recent[:n].tobytes(),
+            "cursor": self.cursor[:n].tobytes(),
+            "heard_ms": self.heard_ms[:n].tobytes(),
+            "doors": self.doors[:n].tobytes(),
+            "at_stop": self.at_stop[:n].tobytes(),
+        }
+
+    def restore(self, data: dict[str, Any]) -> None:
+        self.ids, self.free = list(data["ids"]), list(data["free"])
+        n = len(self.ids)
+        self.slot = {v: s for s, v in enumerate(self.ids) if v}
+        self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
+        for name in ("cursor", "heard_ms"):
+            setattr(self, name, np.frombuffer(data[name], np.int64).copy())
+        for name in ("doors", "at_stop"):
+            setattr(self, name, np.frombuffer(data[name], np.int8).copy())
