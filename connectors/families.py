@@ -7,6 +7,7 @@ from typing import Protocol
 from connectors.cities import City, Family, FeedSettings
 from connectors.columns import Parsed
 from connectors.envelope import Envelope
+from connectors.gtfs_realtime.parse import Parser as GtfsRealtimeParser
 from connectors.hfp.parse import Parser as HfpParser
 
 
@@ -18,7 +19,7 @@ class Parser(Protocol):
     def parse(self, envelope: Envelope) -> Parsed: ...
 
 
-PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser}
+PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser, "gtfs_realtime": GtfsRealtimeParser}
 
 
 def parser(feed: FeedSettings, city: City) -> Parser:

@@ -1,0 +1,199 @@
+"""GTFS-Realtime vehicle positions: a protobuf FeedMessage into columns, one row an entity.
+
+Reference: https://gtfs.org/documentation/realtime/reference/. Read by the official bindings. Entities of other kinds (trip updates, alerts) and
+deleted ones are passed over; FULL_DATASET and DIFFERENTIAL mean the same here, since a row only says what was said of one vehicle.
+What single feeds do differently is set in the city file: ``vehicle_id_format``, ``zero_is_unknown``, ``position_method``, ``mode``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from google.transit import gtfs_realtime_pb2 as pb
+
+from connectors.cities import City, FeedSettings
+from connectors.columns import EVENT_CODE, METHOD_CODE, Parsed, Reject, Trip, VehicleColumns
+from connectors.envelope import Envelope, Item
+
+#: Seconds beyond which a time no longer fits milliseconds exactly (the year 287396).
+_MAX_SECONDS = 2**53 // 1000
+_STOPPED = pb.VehiclePosition.STOPPED_AT
+_NAN = math.nan
+
+
+class _Refused(Exception):
+    def __init__(self, reason: str, field: str, value: object, want: str) -> None:
+        self.reason, self.field, self.value, self.want = reason, field, value, want
+        super().__init__(reason)
+
+
+class Parser:
+    """Parses envelopes of one GTFS-RT feed; remembers nothing."""
+
+    def __init__(self, feed: FeedSettings, city: City) -> None:
+        self._vehicle: Callable[[str], tuple[str, str | None]] = _hsl_id if feed.vehicle_id_format == "hsl" else lambda id: (id, None)
+        self._zero_is_unknown = feed.zero_is_unknown
+        self._method = METHOD_CODE[feed.position_method]
+        self._mode = feed.mode
+
+    def parse(self, envelope: Envelope) -> Parsed:
+        """One row a vehicle entity. ``index`` is the item's in an envelope of messages, the entity's (over all items) in a snapshot."""
+        rows = _Rows()
+        rejects: list[Reject] = []
+        trips: dict[Trip, Trip] = {}
+        before = 0
+        for k, item in enumerate(envelope.items):
+            message = pb.FeedMessage()
+            try:
+                _read(item.body, message)
+            except _Refused as e:
+                rejects.append(_reject(k if envelope.kind == "messages" else -1, item, e, item.body))
+                continue
+            header_s = message.header.timestamp
+            for n, entity in enumerate(message.entity):
+                if not entity.HasField("vehicle") or entity.is_deleted:
+                    continue
+                index = k if envelope.kind == "messages" else before + n
+                try:
+                    self._row(rows, index, item.ingest_ms, entity, header_s, trips)
+                except _Refused as e:
+                    rejects.append(_reject(index, item, e, entity.SerializePartialToString()))
+            before += len(message.entity)
+        vehicles = rows.columns(self._method)
+        return Parsed(vehicles=vehicles, rejects=rejects, events=len(vehicles) + len(rejects))
+
+    def _row(self, rows: _Rows, index: int, ingest_ms: int, entity: pb.FeedEntity, header_s: int, trips: dict[Trip, Trip]) -> None:
+        v = entity.vehicle
+        given = v.vehicle.id or v.vehicle.label or entity.id
+        if not given:
+            raise _Refused("missing", "vehicle.id", None, "an id of the vehicle or of the entity")
+        seconds = v.timestamp or header_s
+        if not seconds:
+            raise _Refused("missing", "timestamp", None, "seconds since 1970 in the vehicle or the header")
+        if seconds > _MAX_SECONDS:
+            raise _Refused("bad_type", "timestamp", seconds, "seconds since 1970")
+        lat = lon = speed = heading = odometer = _NAN
+        if v.HasField("position"):
+            p = v.position
+            if p.HasField("latitude") and p.HasField("longitude"):
+                lat, lon = p.latitude, p.longitude
+                if math.isnan(lat) or math.isnan(lon):
+                    lat = lon = _NAN
+            speed = self._number(p, "speed")
+            odometer = self._number(p, "odometer")
+            heading = self._number(p, "bearing")
+            if heading < 0 or heading > 360:
+                raise _Refused("heading", "position.bearing", heading, "degrees 0-360")
+            if heading == 360:
+                heading = 0.0
+        trip = self._trip(v.trip)
+        vehicle_id, operator = self._vehicle(given)
+        rows.index.append(index)
+        rows.ingest_ms.append(ingest_ms)
+        rows.event_ms.append(seconds * 1000)
+        rows.numbers.append((
+            lat, lon, speed, heading, odometer if odometer >= 0 else _NAN,
+            min(v.occupancy_percentage, 100) if v.HasField("occupancy_percentage") else _NAN,
+        ))  # fmt: skip
+        rows.at_stop.append(int(v.current_status == _STOPPED) if v.HasField("current_status") else -1)
+        rows.vehicle_id.append(vehicle_id)
+        rows.operator.append(operator)
+        rows.trip.append(trips.setdefault(trip, trip))
+        rows.stop_id.append(v.stop_id or None)
+
+    def _number(self, position: pb.Position, name: str) -> float:
+        if not position.HasField(name):
+            return _NAN
+        value = float(getattr(position, name))
+        return _NAN if value == 0 and self._zero_is_unknown else value
+
+    def _trip(self, t: pb.TripDescriptor) -> Trip:
+        return Trip(
+            mode=self._mode,
+            route_id=t.route_id or None,
+            direction_id=t.direction_id if t.HasField("direction_id") and t.direction_id in (0, 1) else None,
+            trip_id=t.trip_id or None,
+            operating_day=_day(t.start_date),
+            start_time=t.start_time or None,
+        )
+
+
+class _Rows:
+    """Columns while they grow."""
+
+    def __init__(self) -> None:
+        self.index: list[int] = []
+        self.ingest_ms: list[int] = []
+        self.event_ms: list[int] = []
+        self.numbers: list[tuple[float, ...]] = []
+        self.at_stop: list[int] = []
+        self.vehicle_id: list[str] = []
+        self.operator: list[str | None] = []
+        self.trip: list[Trip] = []
+        self.stop_id: list[str | None] = []
+
+    def columns(self, method: int) -> VehicleColumns:
+        n = len(self.index)
+        lat, lon, speed, heading, odometer, occupancy = np.array(self.numbers, dtype=np.float64).reshape(n, 6).T.copy()
+        return VehicleColumns(
+            index=np.array(self.index, dtype=np.int32),
+            ingest_ms=np.array(self.ingest_ms, dtype=np.int64),
+            event_ms=np.array(self.event_ms, dtype=np.int64),
+            event=np.full(n, EVENT_CODE["vp"], dtype=np.int8),
+            lat_deg=lat,
+            lon_deg=lon,
+            speed_mps=speed,
+            heading_deg=heading,
+            odometer_m=odometer,
+            delay_s=np.full(n, np.nan),
+            occupancy_pct=occupancy,
+            doors_open=np.full(n, -1, dtype=np.int8),
+            at_stop=np.array(self.at_stop, dtype=np.int8),
+            method=np.full(n, method, dtype=np.int8),
+            vehicle_id=self.vehicle_id,
+            operator=self.operator,
+            trip=self.trip,
+            stop_id=self.stop_id,
+        )
+
+
+def _read(body: bytes, message: pb.FeedMessage) -> None:
+    start = body[:64].lstrip()
+    if not start or start[:1] in (b"<", b"{", b"["):
+        raise _Refused("not_protobuf", "body", body[:80].decode("utf-8", "replace"), "a GTFS-RT FeedMessage, not text or nothing")
+    if body[:2] == b"\x1f\x8b":
+        raise _Refused("not_protobuf", "body", "gzip", "a GTFS-RT FeedMessage, unpacked")
+    try:
+        message.ParseFromString(body)
+    except DecodeError as e:
+        raise _Refused("bad_protobuf", "body", str(e), "a whole GTFS-RT FeedMessage") from e
+    if not message.HasField("header") or not message.header.gtfs_realtime_version:
+        raise _Refused("bad_protobuf", "header", None, "a FeedHeader with its version")
+
+
+def _hsl_id(given: str) -> tuple[str, str | None]:
+    """The id that HFP gives the same vehicle, and its operator.
+
+    >>> _hsl_id("18/423"), _hsl_id("ferry 1")
+    (('0018/00423', '0018'), ('ferry 1', None))
+    """
+    operator, slash, vehicle = given.partition("/")
+    if not slash or not operator.isdecimal() or not vehicle.isdecimal():
+        return given, None
+    return f"{operator:0>4}/{vehicle:0>5}", f"{operator:0>4}"
+
+
+def _day(date: str) -> str | None:
+    """
+    >>> _day("20250428"), _day(""), _day("2025-4-28")
+    ('2025-04-28', None, None)
+    """
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isascii() and date.isdigit() else None
+
+
+def _reject(index: int, item: Item, e: _Refused, body: bytes) -> Reject:
+    value = e.value if isinstance(e.value, str) else repr(e.value)
+    return Reject(index=index, reason=e.reason, field=e.field, value=value[:200], want=e.want, body=body, source_topic=item.topic)
