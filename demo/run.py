@@ -1,0 +1,144 @@
+"""The demo's feeds: simulated vehicles and loops, played by local servers, under the addresses that a city file may name instead of the live ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from connectors import cities
+from demo.player import Player, base_at
+from demo.recording import HELSINKI, Recording, load
+from demo.servers import Listener, Published, Tls, http_server, mqtt_broker, pick_port, publisher, wall_clock
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the servers listen."""
+
+    mqtt: str
+    http: str
+    mqtt_ws: str | None = None
+    mqtt_tls: str | None = None
+
+
+def overrides(city: cities.City, addresses: Addresses) -> dict[str, object]:
+    """What the demo changes in a city file, by dotted key: the servers' names and ports, and that vehicles are simulated. Paths, topics, cadence stay."""
+    changes: dict[str, object] = {}
+    for feed in city.feeds:
+        at = f"feeds.{feed.name}"
+        changes[f"{at}.simulated"] = True
+        changes[f"{at}.allow_private"] = True
+        if feed.mqtt is not None:
+            changes[f"{at}.mqtt.url"] = addresses.mqtt
+        for k, http in enumerate(feed.http):
+            server, path = urlsplit(addresses.http), urlsplit(http.url)
+            changes[f"{at}.http.{k}.url"] = urlunsplit((server.scheme, server.netloc, path.path, path.query, ""))
+    return changes
+
+
+def demo_city(city: cities.City | str, addresses: Addresses) -> cities.City:
+    """The city as its own file has it, with local addresses.
+
+    Raises:
+        ConfigError: no such city.
+    """
+    name = city if isinstance(city, str) else city.name
+    return cities.load(name, overrides(cities.load(name), addresses))
+
+
+class DemoFeeds:
+    """Local servers that play a recording; an async context manager.
+
+    ``async with DemoFeeds() as feeds: connect(feeds.city())``
+    """
+
+    def __init__(
+        self,
+        folder: Path = HELSINKI,
+        *,
+        host: str = "127.0.0.1",
+        mqtt_port: int = 0,
+        http_port: int = 0,
+        mqtt_ws_port: int | None = None,
+        mqtt_tls_port: int | None = None,
+        tls: Tls | None = None,
+        speed: float = 1.0,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        """
+        Args:
+            folder: a recording, see ``demo/data/README.md``.
+            mqtt_port, http_port: 0 takes any free port.
+            mqtt_ws_port, mqtt_tls_port: None: no such listener; 0 any free port.
+            tls: certificate for the TLS listener.
+            speed: times as fast as real time, see ``servers.wall_clock``.
+            clock: milliseconds since 1970; the wall clock unless told otherwise.
+
+        Raises:
+            ValueError: a TLS port without certificate, or a speed not above 0.
+        """
+        if mqtt_tls_port is not None and tls is None:
+            raise ValueError("mqtt_tls_port needs tls, a certificate and its key")
+        if not speed > 0:
+            raise ValueError(f"speed = {speed}, expected > 0")
+        self._folder, self._host, self._speed, self._tls = folder, host, speed, tls
+        self._ports = {"mqtt": mqtt_port, "ws": mqtt_ws_port, "tls": mqtt_tls_port, "http": http_port}
+        self._clock = clock or wall_clock(speed)
+        self._stack = AsyncExitStack()
+        self._addresses: Addresses | None = None
+        self.published = Published()
+
+    async def __aenter__(self) -> Self:
+        """
+        Raises:
+            ConfigError: no recording there, a port that is taken, amqtt missing. Nothing stays open then.
+        """
+        recording: Recording = load(self._folder)
+        self.player = Player(recording, base_at(recording, self._clock()))
+        host, ports = self._host, {k: pick_port(self._host, p, f"{k}_port") for k, p in self._ports.items() if p is not None}
+        doors = {"default": Listener("tcp", ports["mqtt"])}
+        if "ws" in ports:
+            doors["ws"] = Listener("ws", ports["ws"])
+        if "tls" in ports:
+            doors["tls"] = Listener("tcp", ports["tls"], self._tls)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(http_server(host, ports["http"], self.player, self._clock))
+            await stack.enter_async_context(mqtt_broker(host, doors))
+            self.published = await stack.enter_async_context(publisher(host, ports["mqtt"], self.player, self._clock, self._speed))
+            self._stack = stack.pop_all()
+        name = f"[{host}]" if ":" in host else host
+        self._addresses = Addresses(
+            mqtt=f"mqtt://{name}:{ports['mqtt']}",
+            http=f"http://{name}:{ports['http']}",
+            mqtt_ws=f"ws://{name}:{ports['ws']}/mqtt" if "ws" in ports else None,
+            mqtt_tls=f"mqtts://{name}:{ports['tls']}" if "tls" in ports else None,
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._addresses = None
+        await self._stack.aclose()
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the servers listen.
+
+        Raises:
+            RuntimeError: they do not: outside ``async with``.
+        """
+        if self._addresses is None:
+            raise RuntimeError("the feeds are not running; use: async with DemoFeeds() as feeds")
+        return self._addresses
+
+    def city(self, city: cities.City | str = "helsinki") -> cities.City:
+        """The city with these servers' addresses."""
+        return demo_city(city, self.addresses)
+
+    def overrides(self, city: cities.City | str = "helsinki") -> dict[str, object]:
+        """The same as dotted keys, for a process that loads the city file itself."""
+        return overrides(cities.load(city) if isinstance(city, str) else city, self.addresses)
