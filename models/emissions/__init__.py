@@ -1,0 +1,1 @@
+"""Traffic emissions: factors, fleets, flow and bounds. Pure functions over arrays; see ``docs/emissions.md``."""
