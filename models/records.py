@@ -103,6 +103,15 @@ class SensorObservation(Record, frozen=True, kw_only=True):
     simulated: bool | None = None
 
 
+class SourceMix(Record, frozen=True, kw_only=True):
+    """Weight of each source in a value; they sum to 1, absent ones are zero."""
+
+    probe: Share | None = None  #: vehicles seen on this segment in this window
+    loop: Share | None = None  #: counting sites on this segment
+    memory: Share | None = None  #: earlier windows of this segment
+    network: Share | None = None  #: the street network around it and the prior
+
+
 class SegmentState(Record, frozen=True, kw_only=True):
     """State of one directed road segment in one minute. Kafka key: ``segment_id``; compacted, so the last one is the state."""
 
@@ -131,7 +140,7 @@ class SegmentState(Record, frozen=True, kw_only=True):
     closed: bool | None = None
     data_age_s: NonNegative | None = None  #: from the newest observation used to the end of the window
     vehicle_count: Count | None = None  #: distinct vehicles that were on the segment in the window
-    source_mix: dict[str, Share] | None = None  #: weight of each source in the value, sums to 1
+    source_mix: SourceMix | None = None  #: weight of each source in the value, sums to 1
     simulated: bool | None = None
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from geo.project import Plane
 
 from connectors.cities import City
 from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
-from connectors.families import parser_for
+from connectors.families import parser
 from geo.network import F64, Network
+from geo.project import Plane
 from geo.track import Tracker, TrackSettings
 from streams import partial as wire
 from streams.cells import WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
@@ -73,7 +73,7 @@ class Observer:
         self.city, self.feed, self.partition, self.network = city, city.feed(feed), partition, network
         self.settings = settings or ObserveSettings()
         self.raw_topic = raw_topic or f"raw.{city.name}.{feed}"
-        self.parser = parser_for(self.feed, city)
+        self.parser = parser(self.feed, city)
         self.plane = Plane(network.crs)
         self.vehicles = Vehicles()
         self.tracker = Tracker(network, self.settings.track)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from geo.project import Plane
 
 from connectors.columns import Parsed, Reject, SensorColumns, Site
 from geo.network import Network
+from geo.project import Plane
 from geo.sites import SitePlacer
 from models.clock import rfc3339
 from models.records import SensorObservation, encode

@@ -1,0 +1,358 @@
+"""Fuse: partial sums of all raw partitions of a city in; the state of every street segment and the health of every feed out.
+
+Pure, like observe. A window becomes final when the log time of every raw partition has passed its end plus the allowed lateness; its content then is a function
+of the raw log alone: cells are merged by maximum (they are cumulative and never fall), so the order in which partials arrive changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from connectors.cities import City
+from geo.network import I64, Network
+from models.clock import rfc3339
+from models.fluency import LOS_GRADES, STATUS_NAMES, fluency_columns
+from models.freeflow import expected_speed, free_flow
+from models.fusion import ALGORITHM, ORIGINS, Estimate, Estimator, FusionSettings, WindowSums
+from models.records import SegmentState, SourceMix, encode
+from streams.cells import DIST, DWELL, N_SUMS, NEAR_DIST, NEAR_TIME, NEWEST, TIME, WINDOW_MS
+from streams.health import SLOT_MS, Judge
+from streams.outputs import Out, Outputs
+from streams.partial import HealthRow, Partial, SensorRow
+
+STATE_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FuseSettings:
+    """All parameters of the fuse step."""
+
+    #: Must equal the observers' lateness, milliseconds.
+    lateness_ms: int = 90_000
+    #: Least log time between two provisional rounds, milliseconds. Halving it doubles the provisional records.
+    provisional_ms: int = 5_000
+    #: Every segment's record is repeated in windows whose number divides by this, so that a new reader has the whole picture after so many minutes.
+    heartbeat_windows: int = 5
+    fusion: FusionSettings = field(default_factory=FusionSettings)
+
+
+@dataclass(slots=True)
+class _Window:
+    """Cells of one open window: for each (feed, partition) the rows of its partials, merged by maximum now and then."""
+
+    rows: list[tuple[int, I64, I64, I64]] = field(default_factory=list)  #: (feed rank, segment, vehicle, sums)
+    sensors: dict[str, SensorRow] = field(default_factory=dict)
+    dirty: bool = False
+
+
+class Fuser:
+    """State of one city: open windows, the estimator, feed health."""
+
+    def __init__(self, city: City, network: Network, settings: FuseSettings | None = None) -> None:
+        self.city, self.network = city, network
+        self.settings = cfg = settings or FuseSettings()
+        s = network.segments
+        self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
+        self.expected_kmh = expected_speed(self.free_flow_kmh, s.length_m, s.signal)
+        self.estimator = Estimator(self.expected_kmh, s.length_m, WINDOW_MS / 1000, cfg.fusion)
+        self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
+        self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: (f.secondary_to is not None, f.name)))}
+        self.watermark: dict[tuple[str, int], int] = {}
+        self.windows: dict[int, _Window] = {}
+        self.next_window: int | None = None  #: first that is not final
+        self.vehicle: dict[str, int] = {}
+        self.judges = {f.name: Judge(f.name, f.cadence_s) for f in city.feeds}
+        self.health: dict[int, dict[tuple[str, int], HealthRow]] = {}
+        self.next_slot: int | None = None
+        self.last_provisional_ms = 0
+        self.offset = -1
+        self.simulated = False
+        self.late_rows = 0
+        self.doubled = 0  #: cells of a vehicle that a better feed told too
+
+    @property
+    def log_ms(self) -> int:
+        """Log time of the raw partition that is farthest."""
+        return max(self.watermark.values(), default=0)
+
+    def feed(self, partial: Partial, offset: int) -> Outputs:
+        """
+        Raises:
+            ValueError: the partial's segment numbers belong to another network.
+        """
+        if partial.network != self.network.version:
+            raise ValueError(
+                f"partials of network {partial.network}, this one is {self.network.version}: build and roll out one network first"
+            )
+        self.offset = offset
+        self.simulated = self.simulated or partial.simulated
+        source = (partial.feed, partial.partition)
+        self.watermark[source] = max(partial.watermark_ms, self.watermark.get(source, 0))
+        self._store(partial)
+        for h in partial.health:
+            if self.next_slot is None or h.slot >= self.next_slot:
+                self.health.setdefault(h.slot, {})[source] = h
+        out = Outputs()
+        complete_ms = min((self.watermark.get(s, 0) for s in self.expected), default=0)
+        self._close_slots(complete_ms, out)
+        self._close_windows(complete_ms, out)
+        if self.log_ms - self.last_provisional_ms >= self.settings.provisional_ms:
+            self.last_provisional_ms = self.log_ms
+            self._provisional(out)
+        return out
+
+    # ------------------------------------------------------------------ storing
+
+    def _store(self, partial: Partial) -> None:
+        rows = partial.rows()
+        if len(rows.window):
+            known = self.vehicle
+            ids = np.array([known.setdefault(v, len(known)) for v in partial.vehicles], np.int64)
+            who, rank = ids[rows.who], self.rank[partial.feed]
+            for w in np.unique(rows.window).tolist():
+                if self.next_window is not None and w < self.next_window:
+                    self.late_rows += int((rows.window == w).sum())
+                    continue
+                at = rows.window == w
+                window = self.windows.setdefault(w, _Window())
+                window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
+                window.dirty = True
+        for s in partial.sensors:
+            w = (s.window_end_ms - 1) // WINDOW_MS
+            if self.next_window is not None and w < self.next_window:
+                self.late_rows += 1
+                continue
+            window = self.windows.setdefault(w, _Window())
+            key = f"{s.site_id}:{s.direction}"
+            old = window.sensors.get(key)
+            if old is None or (s.window_end_ms, s.flow_vph is not None, s.speed_kmh is not None) >= (
+                old.window_end_ms,
+                old.flow_vph is not None,
+                old.speed_kmh is not None,
+            ):
+                window.sensors[key] = s
+                window.dirty = True
+
+    def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
+        """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
+        if not window.rows:
+            none = np.empty(0, np.int64)
+            return none, none, np.empty((0, N_SUMS), np.int64)
+        rank = np.concatenate([np.full(len(r[1]), r[0]) for r in window.rows])
+        segment, who, sums = (np.concatenate([r[k] for r in window.rows]) for k in (1, 2, 3))  # type: ignore[misc]
+        order = np.lexsort((rank, who, segment))
+        rank, segment, who, sums = rank[order], segment[order], who[order], sums[order]
+        new = np.flatnonzero(np.r_[True, (segment[1:] != segment[:-1]) | (who[1:] != who[:-1]) | (rank[1:] != rank[:-1])])
+        sums = np.maximum.reduceat(sums, new, axis=0)
+        rank, segment, who = rank[new], segment[new], who[new]
+        window.rows = [(int(r), segment[rank == r], who[rank == r], sums[rank == r]) for r in np.unique(rank)]
+        best = np.full(int(who.max()) + 1, 1 << 30)
+        np.minimum.at(best, who, rank)
+        keep = rank == best[who]
+        self.doubled += int((~keep).sum())
+        return segment[keep], who[keep], sums[keep]
+
+    def _sums(self, window: _Window) -> WindowSums:
+        """Edie sums per segment. Where a vehicle boarded, its time and way within the stop's zone are left out: braking and pulling away belong to the stop."""
+        segment, _, sums = self._cells(window)
+        stopped = sums[:, DWELL] > 0
+        dist = sums[:, DIST] - np.where(stopped, sums[:, NEAR_DIST], 0)
+        time = sums[:, TIME] - np.where(stopped, sums[:, NEAR_TIME], 0)
+        some = time > 0
+        segment, dist, time, newest = segment[some], dist[some], time[some], sums[some, NEWEST]
+        loops = [s for _, s in sorted(window.sensors.items()) if s.segment >= 0 and s.speed_kmh is not None and s.speed_kmh > 0]
+        by_segment = {s.segment: s for s in loops}
+        loop_rows = sorted(by_segment)
+        loop = (
+            np.array(loop_rows, np.int64),
+            np.array([by_segment[k].speed_kmh for k in loop_rows], np.float64),
+            np.array([by_segment[k].window_end_ms for k in loop_rows], np.int64),
+        )
+        if not len(segment):
+            none = np.empty(0, np.int64)
+            return WindowSums(none, np.empty(0), np.empty(0), none, none, *loop)
+        order = np.argsort(segment, kind="stable")
+        segment = segment[order]
+        new = np.flatnonzero(np.r_[True, segment[1:] != segment[:-1]])
+        return WindowSums(
+            segment[new],
+            np.add.reduceat(dist[order], new) / 1000.0,
+            np.add.reduceat(time[order], new) / 1000.0,
+            np.diff(np.r_[new, len(segment)]),
+            np.maximum.reduceat(newest[order], new),
+            *loop,
+        )
+
+    # ------------------------------------------------------------------ closing
+
+    def _close_windows(self, complete_ms: int, out: Outputs) -> None:
+        last = (complete_ms - self.settings.lateness_ms - 1) // WINDOW_MS - 1  # the newest w with (w + 1) * W + lateness < complete
+        if self.next_window is None:
+            if not self.windows or min(self.windows) > last:
+                return
+            self.next_window = min(self.windows)
+        while self.next_window <= last:
+            w = self.next_window
+            window = self.windows.pop(w, None) or _Window()
+            sums = self._sums(window)
+            estimate = self.estimator.advance(sums)
+            n = len(self.network.segments)
+            if w % self.settings.heartbeat_windows == 0:
+                rows = np.arange(n)
+            else:
+                rows = np.union1d(sums.segment, sums.loop_segment)
+            out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
+            self.next_window = w + 1
+        if not self.windows:
+            self.vehicle.clear()
+
+    def _provisional(self, out: Outputs) -> None:
+        """The windows that changed, as they stand; at most the two newest, since older ones are nearly done."""
+        for w in sorted(self.windows)[-2:]:
+            window = self.windows[w]
+            if not window.dirty or w * WINDOW_MS > self.log_ms:
+                continue
+            window.dirty = False
+            sums = self._sums(window)
+            if sums.empty:
+                continue
+            rows, estimate = self.estimator.peek(sums)
+            newest = self.estimator.newest_ms.copy()
+            newest[sums.segment] = sums.newest_ms
+            out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, final=False))
+
+    def _close_slots(self, complete_ms: int, out: Outputs) -> None:
+        if self.next_slot is None:
+            if not self.health:
+                return
+            self.next_slot = min(self.health)
+        last = complete_ms // SLOT_MS - 1
+        while self.next_slot <= last:
+            rows = self.health.pop(self.next_slot, {})
+            end_ms = (self.next_slot + 1) * SLOT_MS
+            for name, judge in self.judges.items():
+                mine = [rows[k] for k in sorted(rows) if k[0] == name]
+                record = judge.close(self.next_slot, [r for r in mine if r.ticks or r.messages], simulated=self.simulated)
+                out.add("feed-health", [Out(name.encode(), encode(record), end_ms, f"feed-health:{name}:{end_ms}")])
+            self.next_slot += 1
+
+    # ---------------------------------------------------------------- publishing
+
+    def _records(
+        self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, *, final: bool
+    ) -> list[Out]:
+        """``segment-state`` of the segments ``rows``, whose estimates stand at ``at`` in ``e``."""
+        if not len(rows):
+            return []
+        s = self.network.segments
+        start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
+        revision = (
+            (WINDOW_MS + self.settings.lateness_ms) // 1000 + 1
+            if final
+            else max(0, min(self.log_ms, end_ms + self.settings.lateness_ms) - start_ms) // 1000
+        )
+        start, end = rfc3339(start_ms), rfc3339(end_ms)
+        vehicles = np.zeros(len(s), np.int64)
+        vehicles[sums.segment] = sums.vehicles
+        flow = {r.segment: r.flow_vph for _, r in sorted(window.sensors.items()) if r.segment >= 0 and r.flow_vph is not None}
+        speed = e.speed_kmh[at]
+        known = np.isfinite(speed)
+        ratio = np.where(known, speed / self.free_flow_kmh[rows], 0.0)
+        los, status, jam = fluency_columns(np.round(ratio, 3).astype(np.float64))
+        travel = np.where(known, s.length_m[rows] * 3.6 / np.maximum(speed, 0.1), 0.0)
+        delay = np.maximum(travel - s.length_m[rows] * 3.6 / self.free_flow_kmh[rows], 0.0)
+        age = np.where(newest_ms[rows] >= 0, np.maximum(end_ms - newest_ms[rows], 0) / 1000.0, -1.0)
+        simulated = True if self.simulated else None
+        shares = np.round(np.column_stack([e.probe_weight[at], e.loop_weight[at], e.memory_weight[at], e.network_weight[at]]), 3)
+        columns = zip(
+            rows.tolist(), known.tolist(), np.round(speed, 2).tolist(), np.round(e.p20_kmh[at], 2).tolist(), np.round(e.p80_kmh[at], 2).tolist(),
+            np.round(self.free_flow_kmh[rows], 1).tolist(), np.round(ratio, 3).tolist(), np.round(travel, 1).tolist(), np.round(delay, 1).tolist(),
+            los.tolist(), status.tolist(), jam.tolist(), np.round(e.confidence[at], 3).tolist(), e.origin[at].tolist(), np.round(age, 1).tolist(),
+            vehicles[rows].tolist(), shares.tolist(), strict=True,
+        )  # fmt: skip
+        out = []
+        for k, has, v, p20, p80, free, r, tt, late, grade, name, j, confidence, origin, old, count, mix in columns:
+            segment_id = s.segment_id[k]
+            f = flow.get(k)
+            record = SegmentState(
+                segment_id=segment_id,
+                window_start=start,
+                window_end=end,
+                status="final" if final else "provisional",
+                revision=revision,
+                origin=ORIGINS[origin],  # type: ignore[arg-type]
+                confidence=confidence,
+                represents=s.represents[k],  # type: ignore[arg-type]
+                algorithm=ALGORITHM,
+                free_flow_kmh=free,
+                free_flow_method=self.free_flow_method[k],  # type: ignore[arg-type]
+                flow_vph=f,
+                flow_source=None if f is None else "measured",
+                vehicle_count=count,
+                simulated=simulated,
+                data_age_s=old if old >= 0 else None,
+                **(
+                    {
+                        "speed_kmh": v, "speed_p20_kmh": p20, "speed_p80_kmh": p80, "speed_ratio": r, "travel_time_s": tt, "delay_s": late,
+                        "los": LOS_GRADES[grade], "datex_status": STATUS_NAMES[name], "jam_factor": j,
+                        "source_mix": SourceMix(**{n: x for n, x in zip(("probe", "loop", "memory", "network"), mix, strict=True) if x > 0}),
+                    }
+                    if has
+                    else {}
+                ),
+            )  # fmt: skip
+            out.append(Out(segment_id.encode(), encode(record), start_ms, f"segment-state:{segment_id}:{start_ms}:{revision}"))
+        return out
+
+    # --------------------------------------------------------------------- state
+
+    def export(self) -> bytes:
+        """The whole state as bytes."""
+        names = {k: v for v, k in self.vehicle.items()}
+        windows = {
+            w: {
+                "rows": [[r, s.astype("<i8").tobytes(), v.astype("<i8").tobytes(), x.astype("<i8").tobytes()] for r, s, v, x in win.rows],
+                "sensors": list(win.sensors.values()),
+                "dirty": win.dirty,
+            }
+            for w, win in self.windows.items()
+        }
+        state = {
+            "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "simulated": self.simulated,
+            "watermark": [[f, p, t] for (f, p), t in sorted(self.watermark.items())], "windows": windows, "next_window": self.next_window,
+            "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
+            "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
+            "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
+            "estimator": self.estimator.export(),
+        }  # fmt: skip
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, data: bytes) -> None:
+        """
+        Raises:
+            ValueError: another schema or another network.
+        """
+        state: dict[str, Any] = msgspec.msgpack.decode(data, strict=False)
+        if state.get("schema") != STATE_SCHEMA or state.get("network") != self.network.version:
+            raise ValueError(f"snapshot of schema {state.get('schema')}, network {state.get('network')}")
+        self.offset, self.simulated = state["offset"], state["simulated"]
+        self.watermark = {(f, p): t for f, p, t in state["watermark"]}
+        self.windows = {}
+        for w, win in state["windows"].items():
+            rows = [
+                (int(r), np.frombuffer(s, "<i8"), np.frombuffer(v, "<i8"), np.frombuffer(x, "<i8").reshape(-1, N_SUMS))
+                for r, s, v, x in win["rows"]
+            ]
+            sensors = [msgspec.convert(x, SensorRow) for x in win["sensors"]]
+            self.windows[int(w)] = _Window(rows, {f"{x.site_id}:{x.direction}": x for x in sensors}, win["dirty"])
+        self.next_window, self.next_slot = state["next_window"], state["next_slot"]
+        self.vehicle = {v: k for k, v in enumerate(state["vehicles"])}
+        for n, j in state["judges"].items():
+            self.judges[n].restore(j)
+        self.health = {int(slot): {(f, p): msgspec.convert(h, HealthRow) for f, p, h in rows} for slot, rows in state["health"].items()}
+        self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
+        self.estimator.restore(state["estimator"])

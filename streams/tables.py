@@ -1,0 +1,97 @@
+"""Records as Parquet: one file a product, columns typed from the record classes, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import io
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from models.records import DeadLetter, Late, Record
+from models.topics import PRODUCTS
+from streams.outputs import Out
+
+#: Rows of a row group. Groups are cut by count, never by how records arrived, so that the file does not depend on batching.
+GROUP = 50_000
+RECORDS: dict[str, type[Record]] = {**{p.name: p.record for p in PRODUCTS.values()}, "dead-letter": DeadLetter, "late": Late}
+
+
+def arrow_schema(record: type[msgspec.Struct]) -> pa.Schema:
+    """Columns of a record class; times become timestamps in UTC, nested records become structs.
+
+    >>> from models.records import FeedHealth
+    >>> arrow_schema(FeedHealth).field("messages_s").type, arrow_schema(FeedHealth).field("since").type
+    (DataType(double), TimestampType(timestamp[ms, tz=UTC]))
+    """
+    hints = typing.get_type_hints(record, include_extras=True)
+    return pa.schema([pa.field(f.encode_name, _arrow(hints[f.name])) for f in msgspec.structs.fields(record)])
+
+
+def _arrow(hint: Any) -> pa.DataType:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _arrow(next(a for a in typing.get_args(hint) if a is not type(None)))
+    if origin is typing.Annotated:
+        extra = [m.extra_json_schema or {} for m in hint.__metadata__ if isinstance(m, msgspec.Meta)]
+        return pa.timestamp("ms", tz="UTC") if any(e.get("format") == "date-time" for e in extra) else _arrow(hint.__origin__)
+    if origin is typing.Literal:
+        return pa.string()
+    if origin is list:
+        return pa.list_(_arrow(typing.get_args(hint)[0]))
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return pa.struct(list(arrow_schema(hint)))
+    if origin is dict or hint is dict:
+        return pa.string()
+    return {str: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[hint]
+
+
+def table(product: str, values: list[bytes]) -> pa.Table:
+    """JSON records of one product as a table."""
+    schema = arrow_schema(RECORDS[product])
+    if not values:
+        return schema.empty_table()
+    data = b"\n".join(values)
+    options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    return pj.read_json(io.BytesIO(data), read_options=pj.ReadOptions(block_size=len(data) + 1, use_threads=False), parse_options=options)
+
+
+class ParquetSink:
+    """Writes records by product into a folder. Close it, or the files are cut."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.counts: dict[str, int] = {}
+        self._waiting: dict[str, list[bytes]] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def add(self, product: str, outs: list[Out]) -> None:
+        waiting = self._waiting.setdefault(product, [])
+        waiting.extend(o.value for o in outs)
+        self.counts[product] = self.counts.get(product, 0) + len(outs)
+        while len(waiting) >= GROUP:
+            self._write(product, waiting[:GROUP])
+            del waiting[:GROUP]
+
+    def _write(self, product: str, values: list[bytes]) -> None:
+        writer = self._writers.get(product)
+        if writer is None:
+            writer = pq.ParquetWriter(self.folder / f"{product}.parquet", arrow_schema(RECORDS[product]), compression="zstd")
+            self._writers[product] = writer
+        writer.write_table(table(product, values), row_group_size=GROUP)
+
+    def close(self, products: tuple[str, ...] = ()) -> None:
+        """Write what waits; ``products`` get a file even when they have no record."""
+        for product in sorted({*self._waiting, *products}):
+            values = self._waiting.pop(product, [])
+            if values or product not in self._writers:
+                self._write(product, values)
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
