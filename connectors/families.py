@@ -6,6 +6,7 @@ from typing import Protocol
 
 from connectors.cities import City, Family, FeedSettings
 from connectors.columns import Parsed
+from connectors.digitraffic.parse import Parser as DigitrafficParser
 from connectors.envelope import Envelope
 from connectors.gtfs_realtime.parse import Parser as GtfsRealtimeParser
 from connectors.hfp.parse import Parser as HfpParser
@@ -19,7 +20,7 @@ class Parser(Protocol):
     def parse(self, envelope: Envelope) -> Parsed: ...
 
 
-PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser, "gtfs_realtime": GtfsRealtimeParser}
+PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser, "gtfs_realtime": GtfsRealtimeParser, "digitraffic": DigitrafficParser}
 
 
 def parser(feed: FeedSettings, city: City) -> Parser:

@@ -8,6 +8,7 @@ What single feeds do differently is set in the city file: ``vehicle_id_format``,
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,7 @@ from connectors.envelope import Envelope, Item
 _MAX_SECONDS = 2**53 // 1000
 _STOPPED = pb.VehiclePosition.STOPPED_AT
 _NAN = math.nan
+_TIME = re.compile(r"[0-9]{1,2}:[0-5][0-9]:[0-5][0-9]")
 
 
 class _Refused(Exception):
@@ -102,7 +104,9 @@ class Parser:
         rows.vehicle_id.append(vehicle_id)
         rows.operator.append(operator)
         rows.trip.append(trips.setdefault(trip, trip))
-        rows.stop_id.append(v.stop_id or None)
+        # Under way, stop_id names the next stop, as HFP's topic does: only at or close to a stop is the vehicle's place tied to it.
+        tied = v.HasField("current_status") and v.current_status != pb.VehiclePosition.IN_TRANSIT_TO
+        rows.stop_id.append((v.stop_id or None) if tied else None)
 
     def _number(self, position: pb.Position, name: str) -> float:
         if not position.HasField(name):
@@ -117,7 +121,7 @@ class Parser:
             direction_id=t.direction_id if t.HasField("direction_id") and t.direction_id in (0, 1) else None,
             trip_id=t.trip_id or None,
             operating_day=_day(t.start_date),
-            start_time=t.start_time or None,
+            start_time=_time(t.start_time),
         )
 
 
@@ -192,6 +196,14 @@ def _day(date: str) -> str | None:
     ('2025-04-28', None, None)
     """
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isascii() and date.isdigit() else None
+
+
+def _time(start: str) -> str | None:
+    """
+    >>> _time("24:05:00"), _time("7:05:00"), _time(""), _time("soon")
+    ('24:05:00', '07:05:00', None, None)
+    """
+    return start.zfill(8) if _TIME.fullmatch(start) else None
 
 
 def _reject(index: int, item: Item, e: _Refused, body: bytes) -> Reject:

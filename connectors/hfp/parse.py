@@ -41,7 +41,8 @@ _VP = EVENT_CODE["vp"]
 _AT_STOP = np.array(
     [1 if e in ("ars", "doo", "doc", "pde", "wait") else 0 if e in ("due", "dep", "pas") else -1 for e in EVENTS], dtype=np.int8
 )
-_START = re.compile(r"[0-3]\d:[0-5]\d(?::[0-5]\d)?")
+_DAY = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]")
+_START = re.compile(r"[0-4][0-9]:[0-5][0-9](?::[0-5][0-9])?")
 _ERROR_AT = re.compile(r"^(.*?) - at `\$(?:\[\.\.\.\])?\.?([^`]*)`$", re.DOTALL)
 
 _Number = float | None
@@ -180,6 +181,10 @@ class Parser:
             and len(vehicle) <= 8
         ):
             raise _Refused("bad_topic", "topic", name, "numbers as operator and vehicle")
+        if p.oday is not None and not _DAY.fullmatch(p.oday):
+            raise _Refused("bad_type", "oday", p.oday, "YYYY-MM-DD")
+        if p.start is not None and not _START.fullmatch(p.start):
+            raise _Refused("bad_type", "start", p.start, "HH:MM")
         route, direction, headsign, start = _journey(levels[8 + shift :])
         trip = self._trip(
             MODE_OF.get(mode, "unknown"),
