@@ -1,0 +1,152 @@
+"""The gateway: open topics in, REST, event streams and the live map out. It only serves; everything it knows came through Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from models.clock import rfc3339
+from models.errors import ConfigError
+from serve import assets, metrics, rest
+from serve.http import AccessLogger, errors, on_prepare, security_headers
+from serve.reader import Reader
+from serve.rest import BACKGROUND, CITIES, City, Served
+from serve.sse import Hub
+from serve.state import Applied, Picture
+
+log = logging.getLogger("serve")
+
+READER = web.AppKey("reader", Reader)
+#: How long open requests may take to end when the gateway stops, s.
+SHUTDOWN_S = 5.0
+
+
+def check_background(background: str | None) -> str | None:
+    """The address of raster tiles, if it is one.
+
+    Raises:
+        ConfigError: not an http(s) address with ``{z}``, ``{x}`` and ``{y}``.
+    """
+    if background is None:
+        return None
+    parts = urlsplit(background)
+    sane = parts.netloc and not set(background) & set(" ;,'\"\\") and all(part in background for part in ("{z}", "{x}", "{y}"))
+    if parts.scheme not in ("http", "https") or not sane or "{" in parts.netloc or "@" in parts.netloc:
+        raise ConfigError("serve", "background", background, "an address like https://tiles.example/{z}/{x}/{y}.png")
+    return background
+
+
+def make_app(
+    cities: Sequence[City], *, reader: Reader | None = None, pictures: dict[str, Picture] | None = None, background: str | None = None
+) -> web.Application:
+    """The application. ``pictures``: by city; new ones when they are not given. Without ``reader`` it is always ready: somebody else feeds the pictures."""
+    app = web.Application(middlewares=[errors])
+    by_name: dict[str, Served] = {}
+
+    def status(name: str) -> dict[str, object]:
+        s = by_name[name]
+        trouble = reader.problem() if reader is not None else None
+        return {
+            "city": name,
+            "ready": trouble is None,
+            "detail": trouble,
+            "server_time": rfc3339(time.time_ns() // 1_000_000),
+            "log_time": s.picture.log_time,
+            "network": s.network_tag,
+            "simulated": s.picture.simulated,
+        }
+
+    for city in cities:
+        held = (pictures or {}).get(city.name) or Picture(city.name)
+        by_name[city.name] = Served(city, held, Hub(partial(status, city.name)))
+    app[CITIES] = by_name
+    app[BACKGROUND] = {"tiles": tiles} if (tiles := check_background(background)) else {}
+    if reader is not None:
+        app[READER] = reader
+    figures = metrics.registry(reader, by_name)
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def readyz(_: web.Request) -> web.Response:
+        trouble = reader.problem() if reader is not None else None
+        body = {"ready": trouble is None, **({"detail": trouble} if trouble else {})}
+        return web.Response(body=msgspec.json.encode(body), status=503 if trouble else 200, content_type="application/json")
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(figures), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
+    rest.add_routes(app)
+    assets.add_routes(app)
+    app.on_response_prepare.append(on_prepare(security_headers(background)))
+
+    async def close_streams(_: web.Application) -> None:
+        for s in by_name.values():
+            s.hub.close()
+
+    app.on_shutdown.append(close_streams)
+    return app
+
+
+async def serve(
+    cities: Sequence[City],
+    bootstrap: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    prefix: str = "",
+    stop: asyncio.Event,
+    background: str | None = None,
+) -> None:
+    """Serve until ``stop`` is set. ``prefix``: of the topics, e.g. a replay's.
+
+    Raises:
+        ConfigError: ``background`` is not an address of raster tiles.
+        OSError: the address cannot be listened on.
+    """
+    pictures = {city.name: Picture(city.name, prefix) for city in cities}
+
+    def tell(picture: Picture, batch: list[tuple[Applied, int, int]]) -> None:
+        app[CITIES][picture.city].hub.publish(batch)
+
+    def ready() -> None:
+        for s in app[CITIES].values():
+            s.hub.announce("ready")
+
+    reader = Reader(list(pictures.values()), bootstrap, tell, ready)
+    app = make_app(cities, reader=reader, pictures=pictures, background=background)
+    runner = web.AppRunner(
+        app,
+        access_log_class=AccessLogger,
+        access_log=logging.getLogger("serve.access"),
+        shutdown_timeout=SHUTDOWN_S,
+        handler_cancellation=True,
+    )
+    await runner.setup()
+    reading: asyncio.Task[None] | None = None
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await web.TCPSite(runner, host, port).start()
+        log.info("serving %s on http://%s:%d/", ", ".join(sorted(pictures)), host, port)
+        reading = asyncio.create_task(reader.run(stop))
+        await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            reading.result()
+    finally:
+        stopping.cancel()
+        await runner.cleanup()
+        if reading is not None:
+            if not stop.is_set():
+                reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading

@@ -1,0 +1,303 @@
+"""REST views of the pictures: GeoJSON of segments and vehicles, feed health, the network's geometry, and the picture that a page starts from."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from aiohttp import web
+
+from models import schemas
+from models.topics import PRODUCTS
+from serve.http import Body, bad_query, box, has, integer, json_answer, not_modified, only
+from serve.sse import STREAMED, Hub
+from serve.state import HeldVehicle, Picture
+
+GEOJSON = "application/geo+json"
+#: Features in one answer: by default, and at most.
+DEFAULT_LIMIT, MAX_LIMIT = 10_000, 50_000
+#: The picture is made anew at most this often, s.
+PICTURE_EVERY_S = 1.0
+#: Part of every tag: offsets and counters start again with the process.
+_BOOT = secrets.token_hex(4)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class City(Protocol):
+    """What the gateway needs to know about a city; a city file has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def timezone(self) -> str: ...
+    @property
+    def attribution(self) -> tuple[str, ...]: ...
+    @property
+    def licence(self) -> str: ...
+
+
+@dataclass
+class Served:
+    """One city as it is served."""
+
+    city: City
+    picture: Picture
+    hub: Hub
+    _network: tuple[int, Body] | None = None
+    _starting: tuple[float, Body] | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def network_tag(self) -> str:
+        """Changes when a page must load the network again."""
+        return f"{_BOOT}-{self.picture.network_changes}"
+
+    async def network(self) -> Body:
+        """Geometry of every segment, made again only when the network has changed."""
+        async with self._lock:
+            changes = self.picture.network_changes
+            if self._network is None or self._network[0] != changes:
+                data = network_geojson(self.picture)
+                self._network = (changes, await asyncio.to_thread(Body, data, GEOJSON, 4))
+            return self._network[1]
+
+    async def start(self) -> Body:
+        """The picture that a page starts from."""
+        async with self._lock:
+            if self._starting is None or time.monotonic() - self._starting[0] > PICTURE_EVERY_S:
+                data = picture_json(self.picture, self.network_tag)
+                self._starting = (time.monotonic(), await asyncio.to_thread(Body, data, "application/json", 1))
+            return self._starting[1]
+
+
+CITIES = web.AppKey("cities", dict[str, Served])
+BACKGROUND = web.AppKey("background", dict[str, str])
+
+
+def served(request: web.Request) -> Served:
+    """
+    Raises:
+        web.HTTPNotFound: no such city here.
+    """
+    found = request.app[CITIES].get(request.match_info["city"])
+    if found is None:
+        raise web.HTTPNotFound(text=f"no city {request.match_info['city'][:40]!r}; /api/v1/cities lists those that are served")
+    return found
+
+
+def segment_feature(picture: Picture, segment_id: str) -> bytes:
+    """One GeoJSON feature: what never changes, and the latest state as published. A segment without state says ``origin`` none."""
+    segment, state = picture.segments[segment_id], picture.states.get(segment_id)
+    quoted = _encode(segment_id)
+    if state is not None:
+        dynamic = state.value.strip()[1:-1]
+    else:
+        dynamic = b'"segment_id":%b,"represents":%b,"origin":"none","los":"unknown"' % (quoted, segment.represents)
+    return b'{"type":"Feature","id":%b,"geometry":%b,"properties":{%b,%b}}' % (quoted, segment.geometry, segment.properties, dynamic)
+
+
+def network_geojson(picture: Picture) -> bytes:
+    """Geometry and fixed properties of all segments; the integer id of a feature is its place in the list."""
+    ids, _ = picture.network()
+    features = [
+        b'{"type":"Feature","id":%d,"geometry":%b,"properties":{"segment_id":%b,"represents":%b,%b}}'
+        % (n, s.geometry, _encode(i), s.represents, s.properties)
+        for n, i in enumerate(ids)
+        for s in (picture.segments[i],)
+    ]
+    return b'{"type":"FeatureCollection","network_version":%b,"features":[%b]}' % (_encode(picture.network_version()), b",".join(features))
+
+
+def picture_json(picture: Picture, network_tag: str) -> bytes:
+    """Everything a page needs beside the geometry, in columns: states of segments, vehicles, feeds, and where in the log it stands."""
+    states = picture.states
+    columns = {
+        "segment_id": list(states),
+        "window_start_ms": [s.order[0] for s in states.values()],
+        "revision": [s.order[1] for s in states.values()],
+        "los": [s.los for s in states.values()],
+        "origin": [s.origin for s in states.values()],
+        "confidence": [round(s.confidence, 3) for s in states.values()],
+        "closed": [n for n, s in enumerate(states.values()) if s.closed],
+    }
+    return _encode(
+        {
+            "city": picture.city,
+            "mark": picture.mark(),
+            "log_time": picture.log_time,
+            "network": network_tag,
+            "simulated": picture.simulated,
+            "states": columns,
+            "vehicles": [msgspec.Raw(v.value) for v in picture.live_vehicles()],
+            "health": [msgspec.Raw(picture.health[feed].value) for feed in sorted(picture.health)],
+        }
+    )
+
+
+def vehicle_feature(vehicle: HeldVehicle) -> bytes:
+    """A vehicle that reported no position is a feature without geometry: none is invented."""
+    at = b"null"
+    if vehicle.lat_deg is not None and vehicle.lon_deg is not None:
+        at = _encode({"type": "Point", "coordinates": (vehicle.lon_deg, vehicle.lat_deg)})
+    return b'{"type":"Feature","geometry":%b,"properties":%b}' % (at, vehicle.value)
+
+
+async def cities(request: web.Request) -> web.Response:
+    only(request)
+    out = []
+    for name, s in sorted(request.app[CITIES].items()):
+        _, boxes = s.picture.network()
+        base = f"/api/v1/cities/{name}"
+        out.append(
+            {
+                "name": name,
+                "title": s.city.title,
+                "timezone": s.city.timezone,
+                "licence": s.city.licence,
+                "attribution": s.city.attribution,
+                "bbox": [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()] if len(boxes) else None,
+                "segments": len(boxes),
+                "vehicles": len(s.picture.live_vehicles()),
+                "network_version": s.picture.network_version(),
+                "simulated": s.picture.simulated,
+                "log_time": s.picture.log_time,
+                "topics": {product: topic for topic, product in s.picture.topics.items()},
+                "links": {view: f"{base}/{view}" for view in ("segments", "vehicles", "health", "network", "picture", "stream")},
+            }
+        )
+    return json_answer(_encode({"cities": out, "background": request.app[BACKGROUND] or None}))
+
+
+async def segments(request: web.Request) -> web.Response:
+    only(request, "bbox", "limit", "offset")
+    s, area = served(request), box(request)
+    limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
+    etag = f"{_BOOT}-{s.picture.state_changes}-{limit}-{offset}-{'' if area is None else '_'.join(map(repr, area))}"
+    if has(request, etag):
+        return not_modified(etag)
+    ids, boxes = s.picture.network()
+    rows = np.arange(len(ids))
+    if area is not None:
+        west, south, east, north = area
+        rows = np.flatnonzero((boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south))
+    page = rows[offset : offset + limit]
+    links = [{"rel": "self", "type": GEOJSON, "href": str(request.rel_url)}]
+    if offset + len(page) < len(rows):
+        links.append(
+            {"rel": "next", "type": GEOJSON, "href": str(request.rel_url.update_query(offset=str(offset + limit), limit=str(limit)))}
+        )
+    head = _encode(
+        {
+            "type": "FeatureCollection",
+            "timeStamp": s.picture.log_time,
+            "network_version": s.picture.network_version(),
+            "numberMatched": len(rows),
+            "numberReturned": len(page),
+            "links": links,
+        }
+    )
+    features = b",".join([segment_feature(s.picture, ids[n]) for n in page.tolist()])
+    return json_answer(b'%b,"features":[%b]}' % (head[:-1], features), content_type=GEOJSON, etag=etag)
+
+
+async def segment(request: web.Request) -> web.Response:
+    only(request)
+    s, segment_id = served(request), request.match_info["segment_id"]
+    if segment_id not in s.picture.segments:
+        raise web.HTTPNotFound(text=f"no segment {segment_id[:80]!r} in {s.city.name}")
+    return json_answer(segment_feature(s.picture, segment_id), content_type=GEOJSON)
+
+
+async def network(request: web.Request) -> web.Response:
+    only(request)
+    return (await served(request).network()).answer(request)
+
+
+async def picture(request: web.Request) -> web.Response:
+    only(request)
+    return (await served(request).start()).answer(request)
+
+
+async def vehicles(request: web.Request) -> web.Response:
+    only(request, "bbox", "limit")
+    s, area, limit = served(request), box(request), integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    found = s.picture.live_vehicles()
+    if area is not None:
+        west, south, east, north = area
+        found = [
+            v
+            for v in found
+            if v.lat_deg is not None and v.lon_deg is not None and south <= v.lat_deg <= north and west <= v.lon_deg <= east
+        ]
+    head = _encode(
+        {
+            "type": "FeatureCollection",
+            "timeStamp": s.picture.log_time,
+            "numberMatched": len(found),
+            "numberReturned": min(len(found), limit),
+        }
+    )
+    body = b'%b,"features":[%b]}' % (head[:-1], b",".join([vehicle_feature(v) for v in found[:limit]]))
+    return json_answer(body, content_type=GEOJSON)
+
+
+async def health(request: web.Request) -> web.Response:
+    only(request)
+    s = served(request)
+    feeds = [msgspec.Raw(s.picture.health[feed].value) for feed in sorted(s.picture.health)]
+    return json_answer(_encode({"city": s.city.name, "log_time": s.picture.log_time, "feeds": feeds}))
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Changes as they happen. ``products``: comma-separated, all by default."""
+    only(request, "products")
+    s = served(request)
+    wanted = [p for p in request.query.get("products", ",".join(STREAMED)).split(",") if p]
+    if not wanted or any(p not in STREAMED for p in wanted):
+        raise bad_query(f"products = {request.query['products'][:80]!r}, expected some of {', '.join(STREAMED)}")
+    return await s.hub.serve(request, frozenset(wanted))
+
+
+async def schema_list(request: web.Request) -> web.Response:
+    only(request)
+    return json_answer(_encode({"schemas": {product: f"/api/v1/schemas/{product}" for product in sorted(PRODUCTS)}}))
+
+
+_schemas: dict[str, Body] = {}
+
+
+async def schema(request: web.Request) -> web.Response:
+    only(request)
+    product = request.match_info["product"]
+    if product not in PRODUCTS:
+        raise web.HTTPNotFound(text=f"no product {product[:40]!r}; /api/v1/schemas lists them")
+    if product not in _schemas:
+        _schemas[product] = Body(schemas.encoded(product), "application/schema+json")
+    return _schemas[product].answer(request)
+
+
+def add_routes(app: web.Application) -> None:
+    """Everything under ``/api/v1``."""
+    base = "/api/v1/cities"
+    app.add_routes(
+        [
+            web.get(base, cities),
+            web.get(base + "/{city}/segments", segments),
+            web.get(base + "/{city}/segments/{segment_id}", segment),
+            web.get(base + "/{city}/network", network),
+            web.get(base + "/{city}/picture", picture),
+            web.get(base + "/{city}/vehicles", vehicles),
+            web.get(base + "/{city}/health", health),
+            web.get(base + "/{city}/stream", stream, allow_head=False),
+            web.get("/api/v1/schemas", schema_list),
+            web.get("/api/v1/schemas/{product}", schema),
+        ]
+    )

@@ -1,0 +1,322 @@
+"""The latest picture of one city, held in memory: segments, their states, vehicles, feed health.
+
+Fed with records of the open topics in any order; a record that is older than what is held never replaces it. It knows no Kafka and no clock:
+"now" is log time, the newest ingest time seen. Everything that is served often is kept as bytes that are ready to be sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from models.clock import parse_ms, rfc3339
+from models.topics import open_topic
+
+#: A vehicle that has said nothing for this long, by log time, is no longer shown, ms (GTFS-RT good practice: 90 s; two missed polls more).
+VEHICLE_MEMORY_MS = 120_000
+#: Forgotten vehicles are looked for each time log time has grown by this much, ms.
+PRUNE_EVERY_MS = 5_000
+#: Bounds of memory: records beyond them are refused and counted.
+MAX_SEGMENTS, MAX_VEHICLES, MAX_FEEDS = 2_000_000, 100_000, 1_000
+#: What a city's picture is made of.
+PRODUCTS = ("segment", "segment-state", "feed-health", "vehicle-position")
+
+_Id = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class _Segment(msgspec.Struct, gc=False):
+    segment_id: _Id
+    network_version: str
+    geometry: msgspec.Raw
+    length_m: float
+    road_class: str
+    represents: str
+    name: str | None = None
+    speed_limit_kmh: float | None = None
+    lanes: int | None = None
+    bus_lane: bool | None = None
+
+
+class _Line(msgspec.Struct):
+    coordinates: Annotated[list[Annotated[list[float], Meta(min_length=2, max_length=3)]], Meta(min_length=2)]
+    type: Annotated[str, Meta(pattern="^LineString$")]
+
+
+class _State(msgspec.Struct, gc=False):
+    segment_id: _Id
+    window_start: str
+    status: str
+    revision: int
+    origin: str
+    confidence: float
+    represents: str
+    los: str = "unknown"
+    closed: bool = False
+    simulated: bool = False
+
+
+class _Vehicle(msgspec.Struct, gc=False):
+    vehicle_id: _Id
+    event_time: str
+    ingest_time: str
+    lat_deg: float | None = None
+    lon_deg: float | None = None
+    simulated: bool = False
+
+
+class _Health(msgspec.Struct, gc=False):
+    feed: _Id
+    event_time: str
+    simulated: bool = False
+
+
+class HeldSegment(msgspec.Struct, gc=False):
+    """A segment of the network, as bytes: its geometry and the properties that never change."""
+
+    mark: tuple[int, int]  #: partition, offset
+    geometry: bytes  #: GeoJSON geometry
+    properties: bytes  #: JSON members without braces; no name in it is a name of a segment-state
+    represents: bytes  #: JSON string
+    network_version: str
+    box: tuple[float, float, float, float]  #: west, south, east, north, degrees
+
+
+class HeldState(msgspec.Struct, gc=False):
+    """Latest state of a segment."""
+
+    order: tuple[int, int]  #: window start (ms), revision: a greater one is newer
+    value: bytes  #: the record as published
+    los: str
+    origin: str
+    confidence: float
+    closed: bool
+    simulated: bool
+
+
+class HeldVehicle(msgspec.Struct, gc=False):
+    """Latest position of a vehicle."""
+
+    event_ms: int
+    value: bytes
+    lat_deg: float | None
+    lon_deg: float | None
+    simulated: bool
+
+
+class HeldHealth(msgspec.Struct, gc=False):
+    """Latest health of a feed."""
+
+    event_ms: int
+    value: bytes
+    simulated: bool
+
+
+class Applied(NamedTuple):
+    """A record that was read: what it is, its bytes on one line, and whether it is now the latest of its key."""
+
+    product: str
+    value: bytes
+    latest: bool
+
+
+_decode_segment = msgspec.json.Decoder(_Segment).decode
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_state = msgspec.json.Decoder(_State).decode
+_decode_vehicle = msgspec.json.Decoder(_Vehicle).decode
+_decode_health = msgspec.json.Decoder(_Health).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Picture:
+    """Latest state of one city."""
+
+    def __init__(self, city: str, prefix: str = "") -> None:
+        self.city = city
+        #: topic -> product, of the topics that this picture is made of
+        self.topics = {open_topic(city, product, prefix): product for product in PRODUCTS}
+        self.segments: dict[str, HeldSegment] = {}
+        self.states: dict[str, HeldState] = {}
+        self.vehicles: dict[str, HeldVehicle] = {}
+        self.health: dict[str, HeldHealth] = {}
+        self.log_ms = 0  #: newest log time seen, ms; 0 before the first record
+        self.marks: dict[tuple[str, int], int] = {}  #: (product, partition) -> last offset read
+        self.network_changes = 0  #: grows with each change of the network
+        self.state_changes = 0  #: grows with each change of a segment or its state
+        self.refused: dict[str, int] = dict.fromkeys(PRODUCTS, 0)  #: records that were not what their topic promises, or beyond memory
+        self.stale: dict[str, int] = dict.fromkeys(PRODUCTS, 0)  #: records older than what was held
+        self._simulated_states = 0
+        self._pruned_ms = 0
+        self._order: tuple[int, list[str], NDArray[np.float64]] = (-1, [], np.empty((0, 4)))
+        self._version: tuple[int, str | None] = (-1, None)
+
+    def apply(self, topic: str, key: bytes | None, value: bytes | None, offset: int, partition: int = 0) -> Applied | None:
+        """Take in one record; None when it was refused or deletes its key (a tombstone).
+
+        Raises:
+            KeyError: the topic is not one of this city's.
+        """
+        product = self.topics[topic]
+        self.marks[product, partition] = max(offset, self.marks.get((product, partition), -1))
+        if value is None:
+            self._forget(product, (key or b"").decode("utf-8", "replace"))
+            return None
+        try:
+            if b"\n" in value or b"\r" in value or not value.startswith(b"{"):
+                value = msgspec.json.format(value, indent=-1)
+            match product:
+                case "segment":
+                    latest = self._segment(value, partition, offset)
+                case "segment-state":
+                    latest = self._state(value)
+                case "vehicle-position":
+                    latest = self._vehicle(value)
+                case _:
+                    latest = self._health(value)
+        except (msgspec.MsgspecError, ValueError, OverflowError):
+            self.refused[product] += 1
+            return None
+        if not latest:
+            self.stale[product] += 1
+        return Applied(product, value, latest)
+
+    def _segment(self, value: bytes, partition: int, offset: int) -> bool:
+        s = _decode_segment(value)
+        line = _decode_line(s.geometry)
+        held = self.segments.get(s.segment_id)
+        if held is not None and held.mark > (partition, offset):
+            return False
+        _room(self.segments, s.segment_id, MAX_SEGMENTS)
+        lon, lat = [p[0] for p in line.coordinates], [p[1] for p in line.coordinates]
+        if not (min(lon) >= -180 and max(lon) <= 180 and min(lat) >= -90 and max(lat) <= 90):
+            raise ValueError("not WGS 84")
+        fixed: dict[str, Any] = {
+            "name": s.name,
+            "road_class": s.road_class,
+            "length_m": s.length_m,
+            "speed_limit_kmh": s.speed_limit_kmh,
+            "lanes": s.lanes,
+            "bus_lane": s.bus_lane,
+            "network_version": s.network_version,
+        }
+        self.segments[s.segment_id] = HeldSegment(
+            mark=(partition, offset),
+            geometry=bytes(s.geometry),
+            properties=_encode({k: v for k, v in fixed.items() if v is not None})[1:-1],
+            represents=_encode(s.represents),
+            network_version=s.network_version,
+            box=(min(lon), min(lat), max(lon), max(lat)),
+        )
+        self.network_changes += 1
+        self.state_changes += 1
+        return True
+
+    def _state(self, value: bytes) -> bool:
+        s = _decode_state(value)
+        order = (parse_ms(s.window_start), s.revision)
+        held = self.states.get(s.segment_id)
+        if held is not None and held.order > order:
+            return False
+        _room(self.states, s.segment_id, MAX_SEGMENTS)
+        self._simulated_states += s.simulated - (held.simulated if held else 0)
+        self.states[s.segment_id] = HeldState(order, value, s.los, s.origin, s.confidence, s.closed, s.simulated)
+        self.state_changes += 1
+        return True
+
+    def _vehicle(self, value: bytes) -> bool:
+        v = _decode_vehicle(value)
+        event_ms = parse_ms(v.event_time)
+        self._advance(parse_ms(v.ingest_time))
+        held = self.vehicles.get(v.vehicle_id)
+        if (held is not None and held.event_ms > event_ms) or event_ms < self.log_ms - VEHICLE_MEMORY_MS:
+            return False
+        _room(self.vehicles, v.vehicle_id, MAX_VEHICLES)
+        self.vehicles[v.vehicle_id] = HeldVehicle(event_ms, value, v.lat_deg, v.lon_deg, v.simulated)
+        return True
+
+    def _health(self, value: bytes) -> bool:
+        h = _decode_health(value)
+        event_ms = parse_ms(h.event_time)
+        self._advance(event_ms)
+        held = self.health.get(h.feed)
+        if held is not None and held.event_ms > event_ms:
+            return False
+        _room(self.health, h.feed, MAX_FEEDS)
+        self.health[h.feed] = HeldHealth(event_ms, value, h.simulated)
+        return True
+
+    def _forget(self, product: str, key: str) -> None:
+        match product:
+            case "segment":
+                if self.segments.pop(key, None):
+                    self.network_changes += 1
+                    self.state_changes += 1
+            case "segment-state":
+                if gone := self.states.pop(key, None):
+                    self._simulated_states -= gone.simulated
+                    self.state_changes += 1
+            case "vehicle-position":
+                self.vehicles.pop(key, None)
+            case _:
+                self.health.pop(key, None)
+
+    def _advance(self, log_ms: int) -> None:
+        self.log_ms = max(self.log_ms, log_ms)
+        if self.log_ms - self._pruned_ms >= PRUNE_EVERY_MS:
+            self._pruned_ms = self.log_ms
+            oldest = self.log_ms - VEHICLE_MEMORY_MS
+            for vehicle_id in [k for k, v in self.vehicles.items() if v.event_ms < oldest]:
+                del self.vehicles[vehicle_id]
+
+    @property
+    def simulated(self) -> bool:
+        """True when anything that is shown is simulated."""
+        return (
+            self._simulated_states > 0 or any(h.simulated for h in self.health.values()) or any(v.simulated for v in self.vehicles.values())
+        )
+
+    @property
+    def log_time(self) -> str | None:
+        """Newest log time seen, RFC 3339."""
+        return rfc3339(self.log_ms) if self.log_ms else None
+
+    def live_vehicles(self) -> list[HeldVehicle]:
+        """Vehicles that have spoken within ``VEHICLE_MEMORY_MS`` of log time, by id."""
+        oldest = self.log_ms - VEHICLE_MEMORY_MS
+        return [self.vehicles[k] for k in sorted(self.vehicles) if self.vehicles[k].event_ms >= oldest]
+
+    def network(self) -> tuple[list[str], NDArray[np.float64]]:
+        """Segment ids in the order that the network is served in, and their boxes (n, 4): west, south, east, north, degrees."""
+        if self._order[0] != self.network_changes:
+            ids = sorted(self.segments)
+            boxes = np.array([self.segments[i].box for i in ids], dtype=np.float64).reshape(-1, 4)
+            self._order = (self.network_changes, ids, boxes)
+        return self._order[1], self._order[2]
+
+    def network_version(self) -> str | None:
+        """Version of the network whose records were read; several joined by "+" while one replaces another."""
+        if self._version[0] != self.network_changes:
+            versions = sorted({s.network_version for s in self.segments.values()})
+            self._version = (self.network_changes, "+".join(versions) or None)
+        return self._version[1]
+
+    def mark(self) -> str:
+        """Where in the log this picture stands: the id of a stream event. See ``serve/sse.py``."""
+        return mark_text(self.marks)
+
+
+def mark_text(marks: dict[tuple[str, int], int]) -> str:
+    """Offsets last read of the streamed products, as an event id.
+
+    >>> mark_text({("vehicle-position", 0): 7, ("segment-state", 0): 3, ("segment", 0): 9})
+    's0:3,v0:7'
+    """
+    return ",".join(sorted(f"{product[0]}{partition}:{offset}" for (product, partition), offset in marks.items() if product != "segment"))
+
+
+def _room(held: dict[str, Any], key: str, most: int) -> None:
+    if len(held) >= most and key not in held:
+        raise OverflowError(f"more than {most} keys")

@@ -1,0 +1,335 @@
+// The live page: loads the network once, the picture at each (re)connection, and then applies changes. An older record never replaces a newer one.
+/* global maplibregl */
+import { CityMap, UNSURE_BELOW } from "/assets/map.js";
+import { language, names, t } from "/assets/text.js";
+import { segmentRows, vehicleRows } from "/assets/panel.js";
+
+const VEHICLE_MEMORY_MS = 120000; // as serve/state.py
+const STALE_MS = 9000; // two heartbeats missed
+const QUIET_MS = 40000; // the stream lives, but nothing comes through it
+const $ = (id) => document.getElementById(id);
+
+const page = {
+  city: null, map: null, stream: null, network: null, networkTag: null,
+  order: new Map(), // segment_id -> [window start ms, revision]
+  vehicles: new Map(), health: new Map(),
+  logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, selected: null,
+};
+
+function make(tag, content, attributes = {}) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...(Array.isArray(content) ? content : [content]));
+  return node;
+}
+
+function clockTime(ms) {
+  return new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, { timeZone: page.city?.timezone, timeStyle: "medium" }).format(ms);
+}
+
+function span(seconds) {
+  if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
+  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+async function getJson(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+// ---- status, clock, feeds
+
+function showStatus() {
+  const now = Date.now();
+  const lost = page.stream && (page.lost || now - page.aliveAt > STALE_MS);
+  let state = "loading", text = t("loading");
+  if (lost) {
+    state = "stale";
+    text = page.dataAt ? t("stale", { t: clockTime(page.dataAt + page.clockOffsetMs) }) : t("never");
+  } else if (page.trouble) {
+    state = "quiet";
+    text = t("waiting", { why: page.trouble });
+  } else if (page.networkTag !== null) {
+    const quiet = !page.dataAt || now - page.dataAt > QUIET_MS;
+    state = quiet ? "quiet" : "live";
+    text = quiet ? (page.dataAt ? t("quiet", { t: clockTime(page.dataAt + page.clockOffsetMs) }) : t("never")) : t("live");
+  }
+  $("status").dataset.state = state;
+  if ($("status-text").textContent !== text) $("status-text").textContent = text;
+  $("map").classList.toggle("stale", state === "stale" || (state === "quiet" && page.dataAt > 0));
+  $("clock").textContent = page.logMs && page.city
+    ? `${t("data", { t: clockTime(page.logMs) })} (${page.city.timezone}) · ${t("age", { s: span((now + page.clockOffsetMs - page.logMs) / 1000) })}` : "";
+  $("simulated").hidden = !page.simulated;
+}
+
+function showFeeds() {
+  const items = [...page.health.values()].sort((a, b) => (a.feed < b.feed ? -1 : 1)).map((h) => {
+    const parts = [];
+    if (h.lag_p50_s !== undefined) parts.push(`${t("lag")} ${h.lag_p50_s.toFixed(1)} s`);
+    if (h.gap_s !== undefined) parts.push(`${t("gap")} ${span(h.gap_s)}`);
+    parts.push(`${t("since")} ${clockTime(Date.parse(h.since))}`);
+    if (h.detail) parts.push(h.detail);
+    return make("li", [make("span", "", { class: "dot", "aria-hidden": "true" }), make("strong", h.feed),
+      make("span", t(h.state === "stale" ? "f_stale" : h.state), { class: "state" }), make("small", parts.join(" · "))], { "data-state": h.state });
+  });
+  $("feeds").replaceChildren(...items);
+}
+
+// ---- records
+
+function advance(ms) {
+  if (ms > page.logMs) page.logMs = ms;
+}
+
+function newer(id, order) {
+  const held = page.order.get(id);
+  if (held && (held[0] > order[0] || (held[0] === order[0] && held[1] > order[1]))) return false;
+  page.order.set(id, order);
+  return true;
+}
+
+function takeSegment(s) {
+  if (!newer(s.segment_id, [Date.parse(s.window_start), s.revision])) return;
+  page.map.setSegment(s.segment_id, { los: s.los ?? "unknown", origin: s.origin, confidence: s.confidence, closed: s.closed === true });
+  if (page.selected?.kind === "segment" && page.selected.id === s.segment_id) showSegment(s.segment_id, s);
+}
+
+function takeVehicle(v) {
+  const ms = Date.parse(v.event_time);
+  advance(Date.parse(v.ingest_time));
+  const held = page.vehicles.get(v.vehicle_id);
+  if ((held && held.ms > ms) || ms < page.logMs - VEHICLE_MEMORY_MS) return;
+  page.vehicles.set(v.vehicle_id, { ms, record: v });
+  page.map.moveVehicle(v, ms);
+  if (page.selected?.kind === "vehicle" && page.selected.id === v.vehicle_id) showVehicle(v.vehicle_id);
+}
+
+function takeHealth(h) {
+  advance(Date.parse(h.event_time));
+  const held = page.health.get(h.feed);
+  if (held && held.event_time > h.event_time) return;
+  page.health.set(h.feed, h);
+  showFeeds();
+}
+
+const take = { "segment-state": takeSegment, "vehicle-position": takeVehicle, "feed-health": takeHealth };
+
+function takeStatus(status) {
+  page.trouble = status.ready ? null : status.detail;
+  page.simulated = status.simulated;
+  page.clockOffsetMs = Date.parse(status.server_time) - Date.now();
+  if (status.log_time) advance(Date.parse(status.log_time));
+  if (status.ready && page.networkTag !== null && status.network !== page.networkTag) load();
+}
+
+// ---- loading and the stream
+
+async function load() {
+  if (page.loading) return;
+  page.loading = true;
+  try {
+    const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
+    const picture = await getJson(`${base}/picture`);
+    if (picture.network !== page.networkTag) {
+      const network = await getJson(`${base}/network`);
+      page.network = network;
+      page.map.setNetwork(network);
+      page.order.clear();
+      const fresh = page.networkTag === null;
+      page.networkTag = picture.network;
+      const bounds = (await getJson("/api/v1/cities")).cities.find((c) => c.name === page.city.name)?.bbox;
+      if (fresh && bounds) page.map.fit([[bounds[0], bounds[1]], [bounds[2], bounds[3]]]);
+    }
+    const s = picture.states, closed = new Set(s.closed);
+    s.segment_id.forEach((id, n) => {
+      if (newer(id, [s.window_start_ms[n], s.revision[n]])) {
+        page.map.setSegment(id, { los: s.los[n], origin: s.origin[n], confidence: s.confidence[n], closed: closed.has(n) });
+      }
+    });
+    if (picture.log_time) {
+      advance(Date.parse(picture.log_time));
+      page.dataAt = Math.max(page.dataAt, Math.min(Date.now(), page.logMs - page.clockOffsetMs));
+    }
+    picture.vehicles.forEach(takeVehicle);
+    picture.health.forEach(takeHealth);
+    page.simulated = picture.simulated;
+  } catch (error) {
+    console.warn(error);
+    setTimeout(load, 3000);
+  } finally {
+    page.loading = false;
+    showStatus();
+  }
+}
+
+function listen() {
+  page.stream?.close();
+  const stream = new EventSource(`/api/v1/cities/${encodeURIComponent(page.city.name)}/stream`);
+  page.stream = stream;
+  page.aliveAt = Date.now();
+  const alive = (then) => (event) => {
+    page.aliveAt = Date.now();
+    page.lost = false;
+    then(JSON.parse(event.data));
+  };
+  for (const [name, apply] of Object.entries(take)) {
+    stream.addEventListener(name, alive((record) => {
+      page.dataAt = Date.now();
+      if (record.simulated) page.simulated = true;
+      apply(record);
+    }));
+  }
+  stream.addEventListener("hello", alive((status) => { takeStatus(status); load(); }));
+  stream.addEventListener("ready", alive((status) => { takeStatus(status); load(); }));
+  stream.addEventListener("heartbeat", alive(takeStatus));
+  stream.onerror = () => {
+    page.lost = true;
+    showStatus();
+    if (stream.readyState === EventSource.CLOSED && page.stream === stream) setTimeout(listen, 3000);
+  };
+}
+
+// ---- panel
+
+function openPanel(kind, id, title, rows, caution, topic, record) {
+  const moved = page.selected?.kind !== kind || page.selected?.id !== id;
+  page.selected = { kind, id };
+  $("panel-title").textContent = title;
+  const list = make("dl", rows.flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
+  const open = $("panel-body").querySelector("details")?.open ?? false;
+  const json = make("details", [make("summary", t("record")), make("pre", JSON.stringify(record, null, 2))]);
+  json.open = open;
+  const told = caution ? [make("p", caution, { class: "caution" })] : [];
+  $("panel-body").replaceChildren(...told, list, make("p", [`${t("topic")}: `, make("code", topic)]), json);
+  $("panel").hidden = false;
+  if (moved) $("panel").focus({ preventScroll: true });
+}
+
+function closePanel() {
+  if (page.selected?.kind === "segment") page.map.setSegment(page.selected.id, { selected: false });
+  page.map.selectVehicle(null);
+  page.selected = null;
+  $("panel").hidden = true;
+}
+
+async function showSegment(id, state) {
+  const feature = await getJson(`/api/v1/cities/${encodeURIComponent(page.city.name)}/segments/${encodeURIComponent(id)}`).catch(() => null);
+  if (!feature || (state && page.selected?.id !== id)) return;
+  const p = feature.properties;
+  let caution = null;
+  if (p.origin === "none") caution = t("caution_none");
+  else if (p.origin === "inferred" || p.origin === "historical") caution = t("caution_inferred");
+  else if (p.confidence < UNSURE_BELOW) caution = t("caution_low");
+  openPanel("segment", id, p.name ?? `${t("segment")} ${id}`, segmentRows(p, { make, clockTime, span }), caution, page.city.topics["segment-state"], p);
+}
+
+function showVehicle(id) {
+  const held = page.vehicles.get(id);
+  if (!held) return;
+  openPanel("vehicle", id, `${t("vehicle")} ${id}`, vehicleRows(held.record, { clockTime }), null, page.city.topics["vehicle-position"], held.record);
+}
+
+function select(kind, id) {
+  closePanel();
+  if (kind === "segment") {
+    page.map.setSegment(id, { selected: true });
+    showSegment(id);
+  } else {
+    page.map.selectVehicle(id);
+    showVehicle(id);
+  }
+}
+
+// ---- search, legend, start
+
+function search(text) {
+  const wanted = text.trim().toLowerCase(), found = [];
+  const offer = (label, act) => found.push(make("li", Object.assign(make("button", label, { type: "button" }), { onclick: () => { act(); $("found").replaceChildren(); } })));
+  if (wanted.length > 1) {
+    const seen = new Set();
+    for (const f of page.network?.features ?? []) {
+      const name = f.properties.name;
+      if (found.length > 7 || !name || seen.has(name) || !name.toLowerCase().includes(wanted)) continue;
+      seen.add(name);
+      const line = f.geometry.coordinates, lons = line.map((c) => c[0]), lats = line.map((c) => c[1]);
+      offer(name, () => {
+        page.map.fit([[Math.min(...lons), Math.min(...lats)], [Math.max(...lons), Math.max(...lats)]], { maxZoom: 16 });
+        select("segment", f.properties.segment_id);
+      });
+    }
+    for (const [id, { record: v }] of page.vehicles) {
+      if (found.length > 11) break;
+      if (id.toLowerCase().includes(wanted) || v.route_id?.toLowerCase() === wanted) {
+        offer(`${t("vehicle")} ${id}${v.route_id ? ` · ${v.route_id}` : ""}`, () => { page.map.flyTo(id); select("vehicle", id); });
+      }
+    }
+    if (!found.length) found.push(make("li", t("nothing")));
+  }
+  $("found").replaceChildren(...found);
+}
+
+function legend() {
+  const row = (cls, words) => [make("dt", make("span", "", { class: cls })), make("dd", words)];
+  const grades = ["A", "B", "C", "D", "E", "F"].flatMap((g) => row(`line ${g}`, t(`L${g}`)));
+  const other = [...row("line unsure", t("unsure", { p: UNSURE_BELOW * 100 })), ...row("line dashed inferred", t("inferred")), ...row("line thin none", t("no_origin")), ...row("line dashed closed", t("closed"))];
+  const delays = ["on_time", "late", "very_late", "early", "delay_unknown"].flatMap((d) => row(`disc ${d}`, t(d)));
+  $("legend").querySelector("summary").textContent = t("legend");
+  $("legend-body").replaceChildren(make("h3", t("los")), make("dl", [...grades, ...other]), make("h3", t("vehicles")), make("dl", delays));
+  if (innerWidth < 640) $("legend").open = false;
+}
+
+function goTo(changes) {
+  const query = new URLSearchParams(location.search);
+  for (const [key, value] of Object.entries(changes)) query.set(key, value);
+  location.search = query.toString();
+}
+
+async function start() {
+  document.documentElement.lang = language;
+  for (const [id, word] of [["city", "city"], ["language", "language"], ["query", "search"], ["close", "close"], ["feeds", "feeds"]]) $(id).setAttribute("aria-label", t(word));
+  $("query").placeholder = t("search");
+  $("simulated").textContent = t("simulated");
+  $("language").append(...Object.entries(names).map(([code, name]) => new Option(name, code, false, code === language)));
+  $("language").onchange = (e) => goTo({ lang: e.target.value });
+  $("query").oninput = (e) => search(e.target.value);
+  $("search").onsubmit = (e) => { e.preventDefault(); $("found").querySelector("button")?.click(); };
+  $("close").onclick = closePanel;
+  addEventListener("keydown", (e) => {
+    if (e.key !== "Escape") return;
+    if ($("found").childElementCount) $("found").replaceChildren();
+    else if (!$("panel").hidden) { closePanel(); page.map.map.getCanvas().focus(); }
+  });
+  legend();
+  showStatus();
+  const { cities, background } = await getJson("/api/v1/cities");
+  const asked = new URLSearchParams(location.search).get("city");
+  page.city = cities.find((c) => c.name === asked) ?? cities[0];
+  document.title = `${page.city.title} – tilannekuva`;
+  $("city").hidden = cities.length < 2;
+  $("city").append(...cities.map((c) => new Option(c.title, c.name, false, c === page.city)));
+  $("city").onchange = (e) => goTo({ city: e.target.value });
+  $("attribution").textContent = [...page.city.attribution, "MapLibre GL JS"].join(" · ");
+  const box = page.city.bbox;
+  try {
+    page.map = new CityMap($("map"), {
+      background, label: t("map"), bounds: box && [[box[0], box[1]], [box[2], box[3]]],
+      onSegment: (id) => select("segment", id), onVehicle: (id) => select("vehicle", id), onNothing: closePanel,
+    });
+  } catch (error) {
+    $("map").textContent = t("no_map");
+    throw error;
+  }
+  window.tilannekuva = page; // for the console, and for tests
+  page.map.map.once("load", listen);
+  setInterval(() => {
+    showStatus();
+    for (const [id, v] of page.vehicles) if (v.ms < page.logMs - VEHICLE_MEMORY_MS) page.vehicles.delete(id);
+    page.map.forget(page.logMs, VEHICLE_MEMORY_MS);
+  }, 1000);
+}
+
+start().catch((error) => {
+  console.warn(error);
+  if (!page.map) setTimeout(() => location.reload(), 5000);
+});

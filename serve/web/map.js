@@ -1,0 +1,238 @@
+// The drawn map: streets from our own network coloured by feature-state, vehicles that glide from fix to fix. Knows no words and no network address.
+/* global maplibregl */
+
+export const UNSURE_BELOW = 0.4;
+const GLIDE_MS = 2000; // longest glide between two fixes
+const JUMP_DEG = 0.01; // farther than this a vehicle is put there at once
+const FRAME_MS = 66;
+const SILENT_MS = 30000; // paler when silent for longer
+const GRADES = ["A", "B", "C", "D", "E", "F"];
+const MEASURED = ["in", ["coalesce", ["feature-state", "origin"], "none"], ["literal", ["measured", "blended"]]];
+const INFERRED = ["in", ["coalesce", ["feature-state", "origin"], "none"], ["literal", ["inferred", "historical"]]];
+const CONFIDENCE = ["coalesce", ["feature-state", "confidence"], 0];
+const LOS = ["coalesce", ["feature-state", "los"], "unknown"];
+
+export function delayClass(delay) {
+  if (delay === undefined) return "unknown";
+  if (delay < -60) return "early";
+  if (delay < 180) return "on_time";
+  return delay < 600 ? "late" : "very_late";
+}
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function byClass(major, middle, minor) {
+  return ["match", ["get", "road_class"],
+    ["motorway", "trunk", "primary", "motorway_link", "trunk_link"], major,
+    ["secondary", "tertiary", "primary_link", "secondary_link", "transit_line"], middle, minor];
+}
+
+function width(factor) {
+  const at = (a, b, c) => byClass(a * factor, b * factor, c * factor);
+  return ["interpolate", ["exponential", 1.4], ["zoom"], 10, at(1.4, 1.1, 0.7), 13, at(3, 2.4, 1.8), 16, at(6, 5.2, 4.2), 19, at(14, 13, 12)];
+}
+
+// Traffic drives on the right: each direction is drawn on its own side once there is room.
+const OFFSET = ["interpolate", ["exponential", 1.6], ["zoom"], 12.5, 0, 14, 2, 16, 4, 19, 12];
+
+function layers() {
+  const los = (otherwise) => ["match", LOS, ...GRADES.flatMap((g) => [g, colour(g)]), otherwise];
+  const line = (id, paint) => ({ id, type: "line", source: "network", layout: { "line-cap": "butt", "line-join": "round" }, paint: { "line-offset": OFFSET, ...paint } });
+  const fade = ["interpolate", ["linear"], CONFIDENCE, UNSURE_BELOW, 0.62, 0.8, 1];
+  return [
+    { id: "ground", type: "background", paint: { "background-color": colour("ground") } },
+    line("selected", { "line-color": colour("accent"), "line-opacity": ["case", ["boolean", ["feature-state", "selected"], false], 0.45, 0],
+      "line-width": ["interpolate", ["linear"], ["zoom"], 10, 8, 16, 16, 19, 30] }),
+    line("streets", { "line-color": colour("none"), "line-width": width(0.33), "line-opacity": ["case", ["any", MEASURED, INFERRED], 0, 0.9] }),
+    line("inferred", { "line-color": los(colour("none")), "line-width": width(0.5), "line-dasharray": [2.5, 1.6], "line-opacity": ["case", INFERRED, 0.6, 0] }),
+    line("flow", { "line-color": ["case", ["<", CONFIDENCE, UNSURE_BELOW], colour("unsure"), los(colour("unsure"))], "line-width": width(1),
+      "line-opacity": ["case", MEASURED, fade, 0] }),
+    line("closed", { "line-color": colour("closed"), "line-width": width(1.1), "line-dasharray": [0.8, 0.8],
+      "line-opacity": ["case", ["boolean", ["feature-state", "closed"], false], 1, 0] }),
+    { id: "vehicle-arrow", type: "symbol", source: "vehicles", minzoom: 12.5, filter: ["has", "heading"],
+      layout: { "icon-image": "arrow", "icon-rotate": ["get", "heading"], "icon-rotation-alignment": "map", "icon-allow-overlap": true, "icon-ignore-placement": true,
+        "icon-size": ["interpolate", ["linear"], ["zoom"], 12.5, 0.6, 16, 1.1] },
+      paint: { "icon-opacity": ["case", ["get", "silent"], 0.4, 1] } },
+    { id: "vehicles", type: "circle", source: "vehicles", paint: {
+      "circle-radius": ["interpolate", ["linear"], ["zoom"], 10, 2.6, 13, 5, 16, 8.5],
+      "circle-color": ["match", ["get", "delay"], "early", colour("v-early"), "on_time", colour("v-on_time"), "late", colour("v-late"), "very_late", colour("v-very_late"), colour("v-unknown")],
+      "circle-stroke-color": ["case", ["get", "selected"], colour("accent"), colour("v-edge")],
+      "circle-stroke-width": ["case", ["get", "selected"], 4, 1.6],
+      "circle-opacity": ["case", ["get", "silent"], 0.4, 1], "circle-stroke-opacity": ["case", ["get", "silent"], 0.4, 1] } },
+    { id: "vehicle-label", type: "symbol", source: "vehicles", minzoom: 14.3, filter: ["has", "label"],
+      layout: { "icon-image": ["concat", "label|", ["get", "label"]], "icon-anchor": "left", "icon-offset": [11, 0], "icon-padding": 1 } },
+  ];
+}
+
+function canvas(w, h, draw) {
+  const c = document.createElement("canvas");
+  c.width = w * 2;
+  c.height = h * 2;
+  const g = c.getContext("2d");
+  g.scale(2, 2);
+  draw(g);
+  return g.getImageData(0, 0, w * 2, h * 2);
+}
+
+function arrow() {
+  return canvas(30, 30, (g) => {
+    g.beginPath();
+    g.moveTo(15, 0.5);
+    g.lineTo(20.5, 9);
+    g.lineTo(9.5, 9);
+    g.closePath();
+    g.fillStyle = colour("v-edge");
+    g.fill();
+  });
+}
+
+// Text is drawn by the page: a font server would be one more thing that must be reached.
+function label(text) {
+  const font = "600 11px system-ui, 'DejaVu Sans', sans-serif";
+  const probe = document.createElement("canvas").getContext("2d");
+  probe.font = font;
+  const w = Math.ceil(probe.measureText(text).width) + 8;
+  return canvas(w, 16, (g) => {
+    g.fillStyle = colour("paper");
+    g.globalAlpha = 0.88;
+    g.beginPath();
+    g.roundRect(0, 0, w, 16, 3);
+    g.fill();
+    g.globalAlpha = 1;
+    g.fillStyle = colour("ink");
+    g.font = font;
+    g.textBaseline = "middle";
+    g.fillText(text, 4, 8.5);
+  });
+}
+
+export class CityMap {
+  constructor(container, { background, bounds, label: words, onSegment, onVehicle, onNothing }) {
+    this.index = new Map(); // segment_id -> feature id
+    this.vehicles = new Map();
+    this.still = matchMedia("(prefers-reduced-motion: reduce)");
+    const sources = {
+      network: { type: "geojson", data: { type: "FeatureCollection", features: [] }, tolerance: 0.25, buffer: 32, maxzoom: 16 },
+      vehicles: { type: "geojson", data: { type: "FeatureCollection", features: [] }, maxzoom: 14 },
+    };
+    this.background = background;
+    if (background) sources.background = { type: "raster", tiles: [background.tiles], tileSize: 256 };
+    this.map = new maplibregl.Map({
+      container, style: { version: 8, sources, layers: this.#layers() }, attributionControl: false, dragRotate: false, pitchWithRotate: false,
+      bounds: bounds || [[24.5, 60.1], [25.3, 60.4]], fitBoundsOptions: { padding: 30 }, maxZoom: 19, fadeDuration: 0,
+    });
+    this.map.touchZoomRotate.disableRotation();
+    this.map.getCanvas().setAttribute("aria-label", words);
+    this.map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "bottom-right");
+    this.map.addControl(new maplibregl.ScaleControl(), "bottom-left");
+    this.map.on("styleimagemissing", ({ id }) => {
+      if (this.map.hasImage(id)) return;
+      if (id === "arrow") this.map.addImage(id, arrow(), { pixelRatio: 2 });
+      else if (id.startsWith("label|")) this.map.addImage(id, label(id.slice(6)), { pixelRatio: 2 });
+    });
+    this.map.on("click", ({ point }) => {
+      const near = (layer, r) => this.map.queryRenderedFeatures([[point.x - r, point.y - r], [point.x + r, point.y + r]], { layers: layer });
+      const vehicle = near(["vehicles"], 6)[0];
+      if (vehicle) return onVehicle(vehicle.properties.id);
+      const segment = near(["flow", "inferred", "streets"], 5)[0];
+      return segment ? onSegment(segment.properties.segment_id) : onNothing();
+    });
+    for (const layer of ["vehicles", "flow", "inferred", "streets"]) {
+      this.map.on("mouseenter", layer, () => { this.map.getCanvas().style.cursor = "pointer"; });
+      this.map.on("mouseleave", layer, () => { this.map.getCanvas().style.cursor = ""; });
+    }
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#recolour());
+    this.#animate();
+  }
+
+  #layers() {
+    const all = layers();
+    if (this.background) all.splice(1, 0, { id: "background", type: "raster", source: "background", paint: { "raster-opacity": 0.55, "raster-saturation": -0.7 } });
+    return all;
+  }
+
+  #recolour() {
+    for (const id of this.map.listImages()) this.map.removeImage(id);
+    this.map.setStyle({ ...this.map.getStyle(), layers: this.#layers() }, { diff: true });
+  }
+
+  whenLoaded(then) {
+    if (this.map.isStyleLoaded()) then();
+    else this.map.once("styledata", then);
+  }
+
+  setNetwork(collection) {
+    this.index = new Map(collection.features.map((f) => [f.properties.segment_id, f.id]));
+    this.map.removeFeatureState({ source: "network" });
+    this.map.getSource("network").setData(collection);
+  }
+
+  fit(bounds, more = {}) {
+    this.map.fitBounds(bounds, { padding: 30, maxZoom: 17, animate: false, ...more });
+  }
+
+  setSegment(id, state) {
+    const n = this.index.get(id);
+    if (n !== undefined) this.map.setFeatureState({ source: "network", id: n }, state);
+  }
+
+  // A fix: the vehicle glides there from where it is drawn now, in the time that lay between the two fixes.
+  moveVehicle(v, eventMs) {
+    const known = this.vehicles.get(v.vehicle_id);
+    if (v.lat_deg === undefined || v.lon_deg === undefined) {
+      this.vehicles.delete(v.vehicle_id); // it says that it does not know where it is: nor do we
+      return;
+    }
+    const to = [v.lon_deg, v.lat_deg], now = performance.now();
+    const from = known ? this.#at(known, now) : to;
+    const far = Math.abs(from[0] - to[0]) > JUMP_DEG || Math.abs(from[1] - to[1]) > JUMP_DEG;
+    const glide = !known || far || this.still.matches ? 0 : Math.min(GLIDE_MS, Math.max(0, eventMs - known.eventMs));
+    const properties = { id: v.vehicle_id, delay: delayClass(v.delay_s), silent: false, selected: known?.properties.selected ?? false };
+    if (v.heading_deg !== undefined) properties.heading = v.heading_deg;
+    if (v.route_id) properties.label = v.route_id;
+    this.vehicles.set(v.vehicle_id, { from, to, began: now, glide, eventMs, properties });
+    this.dirty = true;
+  }
+
+  #at(v, now) {
+    const k = v.glide ? Math.min(1, (now - v.began) / v.glide) : 1;
+    return [v.from[0] + (v.to[0] - v.from[0]) * k, v.from[1] + (v.to[1] - v.from[1]) * k];
+  }
+
+  // Log time tells who has been silent for too long.
+  forget(logMs, afterMs) {
+    for (const [id, v] of this.vehicles) {
+      if (v.eventMs < logMs - afterMs) this.vehicles.delete(id);
+      else v.properties.silent = v.eventMs < logMs - SILENT_MS;
+    }
+    this.dirty = true;
+  }
+
+  selectVehicle(id) {
+    for (const [key, v] of this.vehicles) v.properties.selected = key === id;
+    this.dirty = true;
+  }
+
+  flyTo(id) {
+    const v = this.vehicles.get(id);
+    if (v) this.map.jumpTo({ center: v.to, zoom: Math.max(15, this.map.getZoom()) });
+  }
+
+  #animate() {
+    let last = 0;
+    const frame = (now) => {
+      requestAnimationFrame(frame);
+      if (now - last < FRAME_MS || document.hidden) return;
+      const moving = this.dirty || [...this.vehicles.values()].some((v) => now - v.began < v.glide + 2 * FRAME_MS);
+      const source = this.map.getSource("vehicles");
+      if (!moving || !source) return;
+      last = now;
+      this.dirty = false;
+      const features = [...this.vehicles.values()].map((v) => ({ type: "Feature", properties: v.properties, geometry: { type: "Point", coordinates: this.#at(v, now) } }));
+      source.setData({ type: "FeatureCollection", features });
+    };
+    requestAnimationFrame(frame);
+  }
+}
