@@ -228,8 +228,10 @@ def _check_city(city: City, file: str) -> None:
 def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
     if feed.mqtt is None and not feed.http:
         raise ConfigError(file, at, None, "a table mqtt, or at least one table [[http]]")
-    if feed.family == "gtfs_realtime" and feed.partitions != 1:
-        raise ConfigError(file, f"{at}.partitions", feed.partitions, "1: a polled snapshot of all vehicles is one envelope")
+    if feed.family != "hfp" and feed.partitions != 1:
+        raise ConfigError(
+            file, f"{at}.partitions", feed.partitions, "1: a polled snapshot is one envelope, and stations stay with their readings"
+        )
     if feed.secondary_to is not None and (feed.secondary_to == feed.name or feed.secondary_to not in [f.name for f in city.feeds]):
         others = [f.name for f in city.feeds if f.name != feed.name]
         raise ConfigError(file, f"{at}.secondary_to", feed.secondary_to, _one_of(feed.secondary_to, others))
