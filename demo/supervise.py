@@ -53,7 +53,6 @@ class _State:
     process: asyncio.subprocess.Process | None = None
     last: str = ""  #: newest line of its log that tells something
     starts: int = 0
-    done: bool = False
 
 
 class Supervisor:
@@ -113,10 +112,10 @@ class Supervisor:
                         break
                     keepers.append(tasks.create_task(self._keep(state), name=state.child.name))
                     await self._wait_ready(state, keepers[-1])
-                ended = asyncio.gather(*keepers)
-                stop = asyncio.create_task(self._stop.wait())
-                await asyncio.wait((ended, stop), return_when=asyncio.FIRST_COMPLETED)
-                stop.cancel()
+                if keepers:
+                    left = tasks.create_task(self._stop_after_all(keepers))
+                    await self._stop.wait()
+                    left.cancel()
             finally:
                 self._stop.set()
                 if timer is not None:
@@ -124,6 +123,10 @@ class Supervisor:
                 await self._stop_all()
         self._log.close()
         return self._code
+
+    async def _stop_after_all(self, keepers: list[asyncio.Task[None]]) -> None:
+        await asyncio.wait(keepers)
+        self._stop.set()
 
     async def _stop_after(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -150,30 +153,34 @@ class Supervisor:
             self._say(f"{child.name}: died with {_why(code)}{': ' + state.last if state.last else ''}; starts again in {wait:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait)
-        state.done = True
 
     async def _run_once(self, state: _State) -> int:
         child = state.child
+        # A pipe of our own: asyncio's would keep wait() waiting for grandchildren that still hold its other end.
+        receive, send = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.argv,
                 env={**os.environ, **child.env},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=send,
+                stderr=send,
                 start_new_session=True,  # Ctrl-C in a terminal reaches the supervisor alone, which then stops all in order
                 preexec_fn=_die_with_parent(),
             )
         except OSError as e:
+            os.close(receive)
             state.last = f"cannot start {child.argv[0]}: {e.strerror}"
             return EXIT_CONFIG
+        finally:
+            os.close(send)
+        if self._stop.is_set():  # it came between the last look and the start
+            _send(process.pid, signal.SIGKILL)
         state.process, state.last, state.starts = process, "", state.starts + 1
         self._say(f"{child.name}: {child.doing} (process {process.pid}{', again' if state.starts > 1 else ''})")
-        assert process.stdout is not None
-        reading = asyncio.create_task(self._collect(state, process.stdout))
+        reading = asyncio.create_task(self._collect(state, receive))
         code = await process.wait()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what the child itself started and left behind
+        _send(process.pid, signal.SIGKILL)  # what the child itself started and left behind
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reading, 1.0)
         state.process = None
@@ -185,9 +192,10 @@ class Supervisor:
             return
         deadline = time.monotonic() + child.ready_s
         while not self._stop.is_set() and not keeper.done():
-            if await child.ready():
-                self._say(f"{child.name}: ready")
-                return
+            with contextlib.suppress(TimeoutError):
+                if await asyncio.wait_for(child.ready(), child.ready_s):
+                    self._say(f"{child.name}: ready")
+                    return
             if time.monotonic() >= deadline:
                 self._say(f"{child.name}: not ready after {child.ready_s:g} s{': ' + state.last if state.last else ''}")
                 self._end(EXIT_FAILED)
@@ -227,8 +235,18 @@ class Supervisor:
         gone.cancel()
         return False
 
-    async def _collect(self, state: _State, stream: asyncio.StreamReader) -> None:
+    async def _collect(self, state: _State, receive: int) -> None:
         """Lines of a child into the log file; an overlong one is cut."""
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(receive, "rb")
+        )
+        try:
+            await self._read_lines(state, stream)
+        finally:
+            transport.close()
+
+    async def _read_lines(self, state: _State, stream: asyncio.StreamReader) -> None:
         rest = b""
         while chunk := await stream.read(MAX_LINE):
             *lines, rest = (rest + chunk).split(b"\n")
