@@ -12,6 +12,8 @@ DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 #: Largest message on any topic of ours, bytes; a polled GTFS-RT snapshot of a large city is 1-2 MB.
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+#: Partitions of the state topic: a worker that recovers reads one of them.
+STATE_PARTITIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ PRODUCTS: dict[str, Product] = {
         Product("feed-health", records.FeedHealth, "feed", "compact,delete", 30 * DAY_MS, "15 s", "Health of the source feeds"),
         Product("segment", records.Segment, "segment_id", "compact", -1, "when the network is built", "Street segments"),
     )
+}
+
+
+#: Snapshots come every few seconds and only the last two of each owner matter: small log segments, cleaned soon, keep recovery short.
+COMPACT_SOON = {
+    "cleanup.policy": "compact",
+    "retention.ms": "-1",
+    "segment.bytes": str(32 * 1024 * 1024),
+    "min.cleanable.dirty.ratio": "0.1",
+    "max.compaction.lag.ms": "600000",
 }
 
 
@@ -121,7 +133,7 @@ def settings(city: str, feeds: dict[str, int], prefix: str = "") -> list[TopicSe
 
     out = [topic(raw_topic(city, f, prefix), n, "delete", 3 * DAY_MS) for f, n in feeds.items()]
     out.append(topic(partials_topic(city, prefix), 1, "delete", DAY_MS))
-    out.append(topic(state_topic(city, prefix), 1, "compact", -1))
+    out.append(TopicSettings(state_topic(city, prefix), STATE_PARTITIONS, {**common, **COMPACT_SOON}))
     out.append(topic(dead_letter_topic(city, prefix), 1, "delete", 14 * DAY_MS))
     out.append(topic(late_topic(city, prefix), 1, "delete", 14 * DAY_MS))
     out += [topic(open_topic(city, p.name, prefix), p.partitions, p.cleanup, p.retention_ms) for p in PRODUCTS.values()]

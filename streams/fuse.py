@@ -200,11 +200,8 @@ class Fuser:
             window = self.windows.pop(w, None) or _Window()
             sums = self._sums(window)
             estimate = self.estimator.advance(sums)
-            n = len(self.network.segments)
-            if w % self.settings.heartbeat_windows == 0:
-                rows = np.arange(n)
-            else:
-                rows = np.union1d(sums.segment, sums.loop_segment)
+            heartbeat = w % self.settings.heartbeat_windows == 0
+            rows = np.arange(len(self.network.segments)) if heartbeat else np.union1d(sums.segment, sums.loop_segment)
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
             self.next_window = w + 1
         if not self.windows:
