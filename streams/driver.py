@@ -32,10 +32,12 @@ class Sink(Protocol):
 class Message(Protocol):
     """One message of the log, as Faust's event shows it."""
 
-    offset: int
-    value: bytes | None
-    timestamp_ms: int
-
+    @property
+    def offset(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def timestamp_ms(self) -> int: ...
     def ack(self) -> None: ...
 
 
@@ -43,8 +45,9 @@ class Step(Protocol):
     """Observe or fuse, seen from the driver."""
 
     owner: str
-    offset: int
 
+    @property
+    def offset(self) -> int: ...
     def feed(self, value: bytes | None, offset: int, timestamp_ms: int) -> tuple[Outputs, bytes | None]: ...
     def flush(self) -> bytes | None: ...
     def log_ms(self) -> int: ...

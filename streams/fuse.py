@@ -143,7 +143,7 @@ class Fuser:
             none = np.empty(0, np.int64)
             return none, none, np.empty((0, N_SUMS), np.int64)
         rank = np.concatenate([np.full(len(r[1]), r[0]) for r in window.rows])
-        segment, who, sums = (np.concatenate([r[k] for r in window.rows]) for k in (1, 2, 3))  # type: ignore[misc]
+        segment, who, sums = (np.concatenate([r[k] for r in window.rows]) for k in (1, 2, 3))
         order = np.lexsort((rank, who, segment))
         rank, segment, who, sums = rank[order], segment[order], who[order], sums[order]
         new = np.flatnonzero(np.r_[True, (segment[1:] != segment[:-1]) | (who[1:] != who[:-1]) | (rank[1:] != rank[:-1])])
@@ -283,10 +283,10 @@ class Fuser:
                 revision=revision,
                 origin=ORIGINS[origin],  # type: ignore[arg-type]
                 confidence=confidence,
-                represents=s.represents[k],  # type: ignore[arg-type]
+                represents=s.represents[k],
                 algorithm=ALGORITHM,
                 free_flow_kmh=free,
-                free_flow_method=self.free_flow_method[k],  # type: ignore[arg-type]
+                free_flow_method=self.free_flow_method[k],
                 flow_vph=f,
                 flow_source=None if f is None else "measured",
                 vehicle_count=count,

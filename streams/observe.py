@@ -299,7 +299,7 @@ class _Match:
 
     @classmethod
     def empty(cls, n: int) -> _Match:
-        return cls(np.full(n, -1), np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.full(n, -1), np.zeros(n, np.int64))  # type: ignore[arg-type]
+        return cls(np.full(n, -1), np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.full(n, -1), np.zeros(n, np.int64))
 
 
 def _rounds(slot: I64) -> list[I64]:

@@ -72,7 +72,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_mm: 
             speed_mps=speed,
             heading_deg=heading,
             position_method=METHODS[method],  # type: ignore[arg-type]
-            mode=trip.mode,  # type: ignore[arg-type]
+            mode=trip.mode,
             route_id=trip.route_id,
             direction_id=trip.direction_id,
             trip_id=trip.trip_id,

@@ -65,8 +65,8 @@ def unpack(messages: list[bytes], owner: str) -> list[Snapshot]:
     found: dict[tuple[int, int, int, int], dict[int, bytes]] = {}
     for m in messages:
         size = int.from_bytes(m[:2], "big")
-        head, crc, body = m[2 : 2 + size], m[2 + size : 6 + size], m[6 + size :]
-        if len(crc) < 4 or zlib.crc32(head) != int.from_bytes(crc, "big"):
+        head, check, body = m[2 : 2 + size], m[2 + size : 6 + size], m[6 + size :]
+        if len(check) < 4 or zlib.crc32(head) != int.from_bytes(check, "big"):
             continue
         try:
             h = msgspec.msgpack.decode(head, type=_Header)

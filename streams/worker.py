@@ -259,17 +259,17 @@ class CityWorker:
 
     # --------------------------------------------------------------- rebalancing
 
-    async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
+    async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
         try:
-            for tp in sorted(assigned):
+            for tp in sorted(args[0]):
                 if tp.topic in self.feed_of or tp.topic == self.partials:
                     await self._driver(tp, None)
         except Exception as e:
             fatal("assignment", e)
 
-    async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
+    async def _revoked(self, _app: Any, /, *args: Any, **_: Any) -> None:
         """Faust has waited until everything was acked. The state goes with the partition."""
-        for tp in revoked:
+        for tp in args[0]:
             self.drivers.pop(tp, None)
 
     async def _ticker(self) -> None:

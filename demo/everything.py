@@ -1,0 +1,114 @@
+"""``demo`` and ``up``: every process of the product on one machine. Both start the same four commands; they differ in the addresses of the city file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from demo.recording import HELSINKI
+from demo.run import DemoFeeds
+from demo.supervise import Child, Supervisor
+from deploy.kafka.broker import start_broker
+from models.errors import EXIT_FAILED, ConfigError
+
+
+def say(line: str) -> None:
+    """Status for people."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _tilannekuva(*args: str) -> list[str]:
+    return [sys.executable, "-m", "tilannekuva", *args]
+
+
+def _answers(url: str) -> Callable[[], Awaitable[bool]]:
+    """Ready when the address answers 200."""
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as r:  # loopback, our own gateway
+                return bool(r.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return lambda: asyncio.to_thread(ask)
+
+
+def children(names: list[str], broker: str, port: int, settings: dict[str, list[str]], networks: dict[str, Path]) -> list[Child]:
+    """The processes of a picture of some cities, in the order of their start."""
+    out = []
+    for name in names:
+        sets = [part for s in settings.get(name, []) for part in ("--set", s)]
+        network = ["--network", str(networks[name])] if name in networks else []
+        out.append(
+            Child(f"process-{name}", _tilannekuva("process", name, "--broker", broker, *network, *sets), f"{name}: matching and fusing")
+        )
+        out.append(Child(f"connect-{name}", _tilannekuva("connect", name, "--broker", broker, *sets), f"{name}: feeds into raw topics"))
+    sets = [part for s in (settings.get(names[0], []) if len(names) == 1 else []) for part in ("--set", s)]
+    out.append(
+        Child(
+            "serve",
+            _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *sets),
+            f"gateway and map on http://127.0.0.1:{port}/",
+            ready=_answers(f"http://127.0.0.1:{port}/healthz"),
+        )
+    )
+    return out
+
+
+async def up(
+    names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: tuple[str, ...] = ()
+) -> int:
+    """The live feeds of some cities. Returns the exit code."""
+    return await _all(
+        names, broker=broker, for_s=for_s, port=port, embedded=embedded, data=data, settings={n: list(settings) for n in names}, networks={}
+    )
+
+
+async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bool, data: Path) -> int:
+    """Simulated feeds from local servers. Returns the exit code.
+
+    Raises:
+        ConfigError: a city that the demo has no recording of.
+    """
+    for n in names:
+        if n != "helsinki":
+            raise ConfigError("command line", "--cities", n, "helsinki: the demo has no recording of another city yet")
+    async with DemoFeeds() as feeds:
+        say(f"SIMULATED feeds: MQTT {feeds.addresses.mqtt}, HTTP {feeds.addresses.http}")
+        settings = {n: [f"{k}={json.dumps(v)}" for k, v in feeds.overrides(n).items()] for n in names}
+        networks = dict.fromkeys(names, HELSINKI / "network")
+        return await _all(names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, networks=networks)
+
+
+async def _all(
+    names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: dict[str, list[str]],
+    networks: dict[str, Path],
+) -> int:  # fmt: skip
+    await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        if broker is None:
+            started = await asyncio.to_thread(_start, data / "broker", embedded)
+            stack.push_async_callback(asyncio.to_thread, started.stop)
+            say(started.sentence)
+            broker = started.address
+        say(f"tilannekuva of {', '.join(names)}: http://127.0.0.1:{port}/   (Ctrl-C stops everything; logs: {data / 'log.jsonl'})")
+        return await Supervisor(children(names, broker, port, settings, networks), log_file=data / "log.jsonl", say=say).run(for_s)
+    return EXIT_FAILED
+
+
+def _start(folder: Path, embedded: bool):  # type: ignore[no-untyped-def]
+    from deploy.kafka.broker import TansuBroker
+
+    if embedded:
+        broker = TansuBroker(folder)
+        broker.start()
+        return broker
+    return start_broker(folder)

@@ -1,0 +1,137 @@
+"""Replays: a recording through the core, into files or into Kafka topics of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from connectors import recordings
+from connectors.cities import City
+from connectors.envelope import SCHEMA, Envelope, Source, encode, headers
+from geo.network import Network
+from geo.store import segments_geojson
+from models.clock import rfc3339
+from models.topics import raw_topic
+from streams.admin import ensure_topics
+from streams.fuse import FuseSettings
+from streams.observe import ObserveSettings
+from streams.offline import Run, end_of_log
+from streams.offline import replay as drive
+from streams.tables import ParquetSink
+from streams.writer import make_producer
+
+#: No provisional rounds: only finals are written.
+NEVER_MS = 1 << 60
+
+
+def log_of(paths: Sequence[Path], city: City, *, max_items: int, simulated: bool) -> Iterator[tuple[str, int, Envelope]]:
+    """Envelopes and ticks of recordings, in log order, on all raw partitions of the city.
+
+    Raises:
+        ConfigError: not a recording, or of a feed that the city does not have.
+    """
+    plan = recordings.plan(list(paths), city)
+    feeds = [f.name for f in city.feeds]
+    for feed, partition, envelope in recordings.envelopes(recordings.read(plan, city), city, feeds, max_items=max_items):
+        yield feed, partition, msgspec.structs.replace(envelope, simulated=True) if simulated else envelope
+
+
+def to_folder(
+    paths: Sequence[Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200, simulated: bool = False,
+    observe: ObserveSettings | None = None, fuse: FuseSettings | None = None,
+) -> str:  # fmt: skip
+    """One Parquet file a product, ``segments.geojson`` and ``summary.json``. Returns the summary as text for people."""
+    fuse = fuse or FuseSettings()
+    if not provisional:
+        fuse = dataclasses.replace(fuse, provisional_ms=NEVER_MS)
+    run = Run(city, network, observe or ObserveSettings(), fuse)
+    envelopes = log_of(paths, city, max_items=max_items, simulated=simulated)
+    sink = ParquetSink(folder)
+    progress = _progress()
+    for out in drive(run, envelopes, progress):
+        for product, outs in out.records.items():
+            sink.add(product, outs)
+    sink.close(("segment-state", "vehicle-position", "sensor-observation", "feed-health", "dead-letter", "late"))
+    (folder / "segments.geojson").write_bytes(segments_geojson(network))
+    summary: dict[str, Any] = {
+        "city": city.name,
+        "network": network.version,
+        "simulated": simulated or run.fuser.simulated,
+        "log_end": rfc3339(run.last_ms),
+        "records": dict(sorted(sink.counts.items())),
+        "feeds": {feed: {k: getattr(t, k) for k in t.__slots__} for feed, t in run.tally().items()},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    lines = [f"{folder}: " + ", ".join(f"{n:,} {p}" for p, n in sorted(sink.counts.items()))]
+    for feed, t in run.tally().items():
+        lines.append(f"  {feed}: " + ", ".join(f"{getattr(t, k):,} {k}" for k in t.__slots__))
+    return "\n".join(lines)
+
+
+def _progress() -> Callable[[int], None] | None:
+    """A line that tells how far log time has come, on a terminal."""
+    if not sys.stderr.isatty():
+        return None
+    last = 0
+
+    def show(log_ms: int) -> None:
+        nonlocal last
+        if log_ms - last >= 10_000:
+            last = log_ms
+            sys.stderr.write(f"\r{rfc3339(log_ms)} ")
+            sys.stderr.flush()
+
+    return show
+
+
+async def to_kafka(
+    paths: Sequence[Path],
+    city: City,
+    bootstrap: str,
+    run: str,
+    *,
+    speed: float | None,
+    max_items: int,
+    simulated: bool,
+    stop: asyncio.Event,
+) -> None:
+    """The recording's envelopes onto raw topics of the run, and at the end the ticks that close every window."""
+    prefix = f"replay.{run}."
+    await ensure_topics(bootstrap, city, prefix)
+    producer = make_producer(bootstrap, f"tilannekuva-replay-{run}")
+    await producer.start()
+    loop = asyncio.get_running_loop()
+    try:
+        sent: list[Any] = []
+        begin_s, first_ms, last_ms = loop.time(), None, 0
+        for feed, partition, e in log_of(paths, city, max_items=max_items, simulated=simulated):
+            if stop.is_set():
+                break
+            first_ms = e.ingest_ms if first_ms is None else first_ms
+            if speed:
+                await asyncio.sleep(max(0.0, (e.ingest_ms - first_ms) / 1000 / speed - (loop.time() - begin_s)))
+            sent.append(await _send(producer, raw_topic(city.name, feed, prefix), partition, e))
+            last_ms = max(last_ms, e.ingest_ms)
+            if len(sent) >= 1000:
+                await asyncio.gather(*sent)
+                sent = []
+        await asyncio.gather(*sent)
+        if first_ms is not None and not stop.is_set():
+            end_ms = end_of_log(last_ms, ObserveSettings().lateness_ms)
+            for f in city.feeds:
+                for p in range(f.partitions):
+                    tick = Envelope(SCHEMA, city.name, f.name, f.family, "tick", end_ms, (), Source(), simulated)
+                    await (await _send(producer, raw_topic(city.name, f.name, prefix), p, tick))
+    finally:
+        await producer.stop()
+
+
+async def _send(producer: Any, topic: str, partition: int, e: Envelope) -> Any:
+    return await producer.send(topic, encode(e), partition=partition, timestamp_ms=e.ingest_ms, headers=headers(e))
