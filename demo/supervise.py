@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+import aiohttp
 import msgspec
 
 from models.errors import EXIT_CONFIG, EXIT_FAILED
@@ -281,6 +282,19 @@ def log_record(process: str, line: bytes, now: datetime) -> tuple[str, str]:
         fields = {"time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"), "message": text}
     told = fields.get("message") or fields.get("msg") or fields.get("event") or ""
     return msgspec.json.encode({"process": process, **fields}).decode(), str(told)[:200]
+
+
+def answers(url: str) -> Callable[[], Awaitable[bool]]:
+    """For ``Child.ready``: does this address answer 200?"""
+
+    async def ask() -> bool:
+        try:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as http, http.get(url) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    return ask
 
 
 def _send(group: int, number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from demo.supervise import Child, Supervisor, log_record
+from demo.supervise import Child, Supervisor, answers, log_record
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A child that says when it began and when it was told to stop, then stops.
@@ -178,6 +179,27 @@ async def test_a_child_that_never_becomes_ready_ends_all_with_1(tmp_path: Path) 
     assert await run.run() == 1
     assert run.starts("process") == 0
     assert any(line.startswith("serve: not ready after 0.3 s") for line in run.said)
+
+
+async def test_a_child_that_serves_is_ready_when_its_address_answers(tmp_path: Path) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    assert not await answers(address)()
+    server = Child(
+        "serve",
+        (sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)),
+        "a server",
+        ready=answers(address),
+    )
+    run = Run(tmp_path, server, child("process", "pass"))
+    task = asyncio.create_task(run.run())
+    while run.starts("process") == 0:
+        await asyncio.sleep(0.02)
+    assert "serve: ready" in run.said
+    run.supervisor.stop()
+    assert await task == 0
 
 
 async def test_it_can_run_for_a_given_time(tmp_path: Path) -> None:
