@@ -1,7 +1,7 @@
 // The live page: loads the network once, the picture at each (re)connection, and then applies changes. An older record never replaces a newer one.
 /* global maplibregl */
 import { CityMap, UNSURE_BELOW } from "/assets/map.js";
-import { language, names, t } from "/assets/text.js";
+import { decimal, language, names, t } from "/assets/text.js";
 import { segmentRows, vehicleRows } from "/assets/panel.js";
 
 const VEHICLE_MEMORY_MS = 120000; // as serve/state.py
@@ -66,7 +66,7 @@ function showStatus() {
 function showFeeds() {
   const items = [...page.health.values()].sort((a, b) => (a.feed < b.feed ? -1 : 1)).map((h) => {
     const parts = [];
-    if (h.lag_p50_s !== undefined) parts.push(`${t("lag")} ${h.lag_p50_s.toFixed(1)} s`);
+    if (h.lag_p50_s !== undefined) parts.push(`${t("lag")} ${decimal(h.lag_p50_s)} s`);
     if (h.gap_s !== undefined) parts.push(`${t("gap")} ${span(h.gap_s)}`);
     parts.push(`${t("since")} ${clockTime(Date.parse(h.since))}`);
     if (h.detail) parts.push(h.detail);
@@ -247,15 +247,19 @@ function search(text) {
   const wanted = text.trim().toLowerCase(), found = [];
   const offer = (label, act) => found.push(make("li", Object.assign(make("button", label, { type: "button" }), { onclick: () => { act(); $("found").replaceChildren(); } })));
   if (wanted.length > 1) {
-    const seen = new Set();
+    const streets = new Map(); // name -> its segments
     for (const f of page.network?.features ?? []) {
       const name = f.properties.name;
-      if (found.length > 7 || !name || seen.has(name) || !name.toLowerCase().includes(wanted)) continue;
-      seen.add(name);
-      const line = f.geometry.coordinates, lons = line.map((c) => c[0]), lats = line.map((c) => c[1]);
+      if (!name?.toLowerCase().includes(wanted)) continue;
+      if (streets.has(name)) streets.get(name).push(f);
+      else if (streets.size < 8) streets.set(name, [f]);
+    }
+    for (const [name, parts] of streets) {
       offer(name, () => {
-        page.map.fit([[Math.min(...lons), Math.min(...lats)], [Math.max(...lons), Math.max(...lats)]], { maxZoom: 16 });
-        select("segment", f.properties.segment_id);
+        const box = new maplibregl.LngLatBounds();
+        for (const f of parts) for (const c of f.geometry.coordinates) box.extend(c);
+        page.map.fit(box, { maxZoom: 16 });
+        select("segment", parts.reduce((a, f) => (f.properties.length_m > a.properties.length_m ? f : a)).properties.segment_id);
       });
     }
     for (const [id, { record: v }] of page.vehicles) {
@@ -307,6 +311,8 @@ async function start() {
   page.city = cities.find((c) => c.name === asked) ?? cities[0];
   document.title = `${page.city.title} – tilannekuva`;
   $("city").hidden = cities.length < 2;
+  $("place").hidden = cities.length > 1;
+  $("place").textContent = page.city.title;
   $("city").append(...cities.map((c) => new Option(c.title, c.name, false, c === page.city)));
   $("city").onchange = (e) => goTo({ city: e.target.value });
   $("attribution").textContent = [...page.city.attribution, "MapLibre GL JS"].join(" · ");

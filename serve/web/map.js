@@ -39,7 +39,7 @@ const OFFSET = ["interpolate", ["exponential", 1.6], ["zoom"], 12.5, 0, 14, 2, 1
 
 function layers() {
   const los = (otherwise) => ["match", LOS, ...GRADES.flatMap((g) => [g, colour(g)]), otherwise];
-  const line = (id, paint) => ({ id, type: "line", source: "network", layout: { "line-cap": "butt", "line-join": "round" }, paint: { "line-offset": OFFSET, ...paint } });
+  const line = (id, paint) => ({ id, type: "line", source: "network", layout: { "line-cap": paint["line-dasharray"] ? "butt" : "round", "line-join": "round" }, paint: { "line-offset": OFFSET, ...paint } });
   const fade = ["interpolate", ["linear"], CONFIDENCE, UNSURE_BELOW, 0.62, 0.8, 1];
   return [
     { id: "ground", type: "background", paint: { "background-color": colour("ground") } },
@@ -51,6 +51,9 @@ function layers() {
       "line-opacity": ["case", MEASURED, fade, 0] }),
     line("closed", { "line-color": colour("closed"), "line-width": width(1.1), "line-dasharray": [0.8, 0.8],
       "line-opacity": ["case", ["boolean", ["feature-state", "closed"], false], 1, 0] }),
+    { id: "names", type: "symbol", source: "network", minzoom: 14.2, filter: ["all", ["has", "name"], [">", ["get", "length_m"], 70]],
+      layout: { "icon-image": ["concat", "name|", ["get", "name"]], "symbol-placement": "line-center", "icon-rotation-alignment": "map", "icon-keep-upright": true,
+        "icon-padding": 24, "symbol-sort-key": ["-", 0, ["get", "length_m"]] } },
     { id: "vehicle-arrow", type: "symbol", source: "vehicles", minzoom: 12.5, filter: ["has", "heading"],
       layout: { "icon-image": "arrow", "icon-rotate": ["get", "heading"], "icon-rotation-alignment": "map", "icon-allow-overlap": true, "icon-ignore-placement": true,
         "icon-size": ["interpolate", ["linear"], ["zoom"], 12.5, 0.6, 16, 1.1] },
@@ -89,22 +92,29 @@ function arrow() {
 }
 
 // Text is drawn by the page: a font server would be one more thing that must be reached.
-function label(text) {
-  const font = "600 11px system-ui, 'DejaVu Sans', sans-serif";
+function text(words, plate) {
+  const font = `600 ${plate ? 11 : 11.5}px system-ui, 'DejaVu Sans', sans-serif`;
   const probe = document.createElement("canvas").getContext("2d");
   probe.font = font;
-  const w = Math.ceil(probe.measureText(text).width) + 8;
+  const w = Math.ceil(probe.measureText(words).width) + 8;
   return canvas(w, 16, (g) => {
-    g.fillStyle = colour("paper");
-    g.globalAlpha = 0.88;
-    g.beginPath();
-    g.roundRect(0, 0, w, 16, 3);
-    g.fill();
-    g.globalAlpha = 1;
-    g.fillStyle = colour("ink");
     g.font = font;
     g.textBaseline = "middle";
-    g.fillText(text, 4, 8.5);
+    if (plate) {
+      g.globalAlpha = 0.88;
+      g.fillStyle = colour("paper");
+      g.beginPath();
+      g.roundRect(0, 0, w, 16, 3);
+      g.fill();
+      g.globalAlpha = 1;
+    } else {
+      g.lineWidth = 3;
+      g.lineJoin = "round";
+      g.strokeStyle = colour("ground");
+      g.strokeText(words, 4, 8.5);
+    }
+    g.fillStyle = colour(plate ? "ink" : "quiet");
+    g.fillText(words, 4, 8.5);
   });
 }
 
@@ -130,7 +140,7 @@ export class CityMap {
     this.map.on("styleimagemissing", ({ id }) => {
       if (this.map.hasImage(id)) return;
       if (id === "arrow") this.map.addImage(id, arrow(), { pixelRatio: 2 });
-      else if (id.startsWith("label|")) this.map.addImage(id, label(id.slice(6)), { pixelRatio: 2 });
+      else if (/^(label|name)\|/.test(id)) this.map.addImage(id, text(id.slice(id.indexOf("|") + 1), id.startsWith("label")), { pixelRatio: 2 });
     });
     this.map.on("click", ({ point }) => {
       const near = (layer, r) => this.map.queryRenderedFeatures([[point.x - r, point.y - r], [point.x + r, point.y + r]], { layers: layer });
@@ -155,12 +165,7 @@ export class CityMap {
 
   #recolour() {
     for (const id of this.map.listImages()) this.map.removeImage(id);
-    this.map.setStyle({ ...this.map.getStyle(), layers: this.#layers() }, { diff: true });
-  }
-
-  whenLoaded(then) {
-    if (this.map.isStyleLoaded()) then();
-    else this.map.once("styledata", then);
+    for (const { id, paint } of this.#layers()) for (const [name, value] of Object.entries(paint ?? {})) this.map.setPaintProperty(id, name, value);
   }
 
   setNetwork(collection) {

@@ -1,7 +1,7 @@
 // What a panel says of a segment or a vehicle, row by row: only what its record holds.
-import { t } from "/assets/text.js";
+import { decimal, t } from "/assets/text.js";
 
-const kmh = (value) => `${value.toFixed(value < 10 ? 1 : 0)} km/h`;
+const kmh = (value) => `${decimal(value, value < 10 ? 1 : 0)} km/h`;
 
 export function segmentRows(p, { make, clockTime, span }) {
   const rows = [];
@@ -18,11 +18,11 @@ export function segmentRows(p, { make, clockTime, span }) {
   add("origin", t(p.origin === "none" ? "no_origin" : p.origin));
   if (p.confidence !== undefined) add("confidence", `${Math.round(p.confidence * 100)} %`);
   if (p.window_start) add("window", `${clockTime(Date.parse(p.window_start))} – ${clockTime(Date.parse(p.window_end))}`);
-  if (p.status) add("status", `${t(p.status)}, ${p.revision}`);
+  if (p.status) add("status", `${t(p.status)}, ${t("revision", { n: p.revision })}`);
   add("count", p.vehicle_count);
   if (p.data_age_s !== undefined) add("data_age", span(p.data_age_s));
   if (p.flow_vph !== undefined) add("flow", `${Math.round(p.flow_vph)} /h`);
-  if (p.delay_s !== undefined) add("delay", `${p.delay_s.toFixed(1)} s`);
+  if (p.delay_s !== undefined) add("delay", `${decimal(p.delay_s)} s`);
   if (p.source_mix) add("sources", Object.entries(p.source_mix).map(([name, share]) => `${name} ${Math.round(share * 100)} %`).join(", "));
   add("represents", t(p.represents));
   add("length", `${Math.round(p.length_m)} m`);

@@ -12,7 +12,7 @@ const en = {
   caution_none: "Nothing informs this segment now. That is not free flow.", vehicle: "vehicle", route: "Route", headsign: "To", mode: "Mode", position: "Position by", fix: "Last fix",
   stop: "Stop", at_stop: "standing at a stop", off_route: "off its route", occupancy: "Occupancy", from_feed: "Feed", gone: "no longer heard", limit: "Speed limit", length: "Length",
   lag: "lag", gap: "gap", since: "since", ok: "ok", degraded: "degraded", f_stale: "stale", empty: "empty", dead: "dead",
-  measured: "measured", blended: "measured and blended", historical: "from history", none: "none", unknown: "unknown", provisional: "provisional", final: "final",
+  measured: "measured", blended: "measured and blended", historical: "from history", none: "none", unknown: "unknown", provisional: "provisional", final: "final", revision: "revision {n}",
   general_traffic: "general traffic", bus_lane: "bus lane", rail: "rail", map: "Map of street segments and vehicles", feeds: "Source feeds", no_map: "This browser cannot draw the map (WebGL is missing).",
 };
 const fi = {
@@ -28,7 +28,7 @@ const fi = {
   caution_none: "Tästä osuudesta ei ole nyt tietoa. Se ei tarkoita sujuvaa liikennettä.", vehicle: "ajoneuvo", route: "Linja", headsign: "Määränpää", mode: "Kulkumuoto", position: "Paikannus", fix: "Viimeisin sijainti",
   stop: "Pysäkki", at_stop: "pysäkillä", off_route: "poissa reitiltään", occupancy: "Täyttöaste", from_feed: "Syöte", gone: "ei enää kuulu", limit: "Nopeusrajoitus", length: "Pituus",
   lag: "viive", gap: "tauko", since: "alkaen", ok: "kunnossa", degraded: "heikentynyt", f_stale: "vanhentunut", empty: "tyhjä", dead: "poissa",
-  measured: "mitattu", blended: "mitattu ja yhdistetty", historical: "historiasta", none: "ei mitään", unknown: "tuntematon", provisional: "alustava", final: "lopullinen",
+  measured: "mitattu", blended: "mitattu ja yhdistetty", historical: "historiasta", none: "ei mitään", unknown: "tuntematon", provisional: "alustava", final: "lopullinen", revision: "versio {n}",
   general_traffic: "yleinen liikenne", bus_lane: "bussikaista", rail: "raide", map: "Katuosuuksien ja ajoneuvojen kartta", feeds: "Tietolähteet", no_map: "Selain ei pysty piirtämään karttaa (WebGL puuttuu).",
 };
 const sv = {
@@ -44,7 +44,7 @@ const sv = {
   caution_none: "Inget informerar om avsnittet nu. Det betyder inte fritt flöde.", vehicle: "fordon", route: "Linje", headsign: "Till", mode: "Färdmedel", position: "Position från", fix: "Senaste position",
   stop: "Hållplats", at_stop: "vid hållplats", off_route: "utanför sin rutt", occupancy: "Beläggning", from_feed: "Flöde", gone: "hörs inte längre", limit: "Hastighetsgräns", length: "Längd",
   lag: "fördröjning", gap: "paus", since: "sedan", ok: "ok", degraded: "nedsatt", f_stale: "inaktuellt", empty: "tomt", dead: "borta",
-  measured: "mätt", blended: "mätt och sammanvägt", historical: "från historik", none: "inget", unknown: "okänt", provisional: "preliminär", final: "slutlig",
+  measured: "mätt", blended: "mätt och sammanvägt", historical: "från historik", none: "inget", unknown: "okänt", provisional: "preliminär", final: "slutlig", revision: "version {n}",
   general_traffic: "allmän trafik", bus_lane: "bussfil", rail: "spår", map: "Karta över gatuavsnitt och fordon", feeds: "Datakällor", no_map: "Webbläsaren kan inte rita kartan (WebGL saknas).",
 };
 
@@ -53,6 +53,10 @@ const asked = new URLSearchParams(location.search).get("lang") || (navigator.lan
 
 export const names = { en: "English", fi: "Suomi", sv: "Svenska" };
 export const language = Object.hasOwn(languages, asked) ? asked : "en";
+
+export function decimal(value, digits = 1) {
+  return value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
 
 export function t(key, values = {}) {
   const text = languages[language][key] ?? en[key] ?? key;
