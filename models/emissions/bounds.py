@@ -48,6 +48,11 @@ _GRID_DEFAULT, _GRID_LIVE = 1.35, 1.05
 #: Cold start without a live temperature: the term widened.
 _COLD_DEFAULT = 1.5
 
+#: Below this speed the curves leave their ground (most rows end at 5 or 10 km/h, and a queue is no driving cycle) ...
+CREEP_BELOW_KMH: Final = 10.0
+#: ... and at a standstill the exhaust terms are wider by this. Judgement, from SUMO-HBEFA4: 1.25 g CO2/s against 0.6.
+_CREEP_GSD = 1.5
+
 #: Share of a flow source's variance that its segments have in common, by code of ``flow.SOURCES`` (judgement).
 COMMON_SHARE: Final = (0.0, 0.1, 0.2, 0.3)
 
@@ -76,6 +81,15 @@ def bounds_of(conditions: Conditions, terms: Mapping[str, Mapping[str, float]] =
     return Bounds(np.array([shared(o) for o in OUTPUTS]), np.array([log(terms["speed"][o]) for o in OUTPUTS]))
 
 
+def creep_log_sd(speed_kmh: Floats) -> Floats:
+    """Log standard deviation added at walking pace, shape of the speed; common to all segments that creep.
+
+    >>> creep_log_sd(np.array([0.0, 5.0, 10.0, 50.0])).round(3).tolist()
+    [0.405, 0.203, 0.0, 0.0]
+    """
+    return log(_CREEP_GSD) * np.clip(1.0 - speed_kmh / CREEP_BELOW_KMH, 0.0, 1.0)
+
+
 def interval(value: Floats, log_sd: Floats) -> tuple[Floats, Floats]:
     """lo95 and hi95 of values with these log standard deviations; 0 stays 0.
 
@@ -87,7 +101,13 @@ def interval(value: Floats, log_sd: Floats) -> tuple[Floats, Floats]:
 
 
 def sum_log_sd(
-    value: Floats, speed_log_sd: Floats, flow_log_var: Floats, source: NDArray[np.int8], group: NDArray[np.intp], groups: int
+    value: Floats,
+    speed_log_sd: Floats,
+    flow_log_var: Floats,
+    source: NDArray[np.int8],
+    group: NDArray[np.intp],
+    groups: int,
+    common_log_sd: Floats | None = None,
 ) -> Floats:
     """Own log standard deviation of sums of segments.
 
@@ -100,6 +120,7 @@ def sum_log_sd(
         flow_log_var: (n,).
         source: (n,) codes of ``flow.SOURCES``.
         group: (n,) 0..groups-1.
+        common_log_sd: (n,) a further error that all segments have in common, to different degrees (``creep_log_sd``).
 
     Returns:
         (groups, P); 0 where the sum is 0.
@@ -113,15 +134,15 @@ def sum_log_sd(
     independent = np.expm1((flow_log_var * (1.0 - share))[:, None] + speed_log_sd**2)
     out = np.zeros((groups, value.shape[1]))
     for p in range(value.shape[1]):
-        v = value[:, p]
-        total = np.bincount(group, v, groups)
-        safe = np.where(total > 0.0, total, 1.0)
-        alone = np.bincount(group, v * v * independent[:, p], groups) / safe**2
+        total = np.bincount(group, value[:, p], groups)
+        weight = value[:, p] / np.where(total > 0.0, total, 1.0)[group]  # of each segment in its sum
+        alone = np.bincount(group, weight**2 * independent[:, p], groups)
         together = np.zeros(groups)
         for code in range(len(SOURCES)):
-            mine = v * (source == code)
+            mine = weight * (source == code)
             part = np.bincount(group, mine, groups)
             sd = np.bincount(group, mine * common_sd, groups) / np.where(part > 0.0, part, 1.0)
-            together += (part / safe) ** 2 * np.expm1(sd**2)
-        out[:, p] = np.sqrt(np.log1p(alone) + np.log1p(together)) * (total > 0.0)
+            together += part**2 * np.expm1(sd**2)
+        creep = np.zeros(groups) if common_log_sd is None else np.bincount(group, weight * common_log_sd, groups)
+        out[:, p] = np.sqrt(np.log1p(alone) + np.log1p(together) + creep**2) * (total > 0.0)
     return out

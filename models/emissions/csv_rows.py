@@ -3,7 +3,7 @@
 Columns in: ``category, fuel, segment, euro, technology, pollutant, speed_kmh, road_slope, load, mode``, as in the tables; empty or
 absent means the default (``lookup.py``; no speed: 50 km/h). ``pollutant`` is one of the tables' own (CO, NOx, VOC,
 PM_exhaust, CH4, NH3, N2O, EC), or CO2 (tailpipe, from EC), NO2 (primary, from NOx), or wear: ``pm_nonexhaust``, ``tyre``, ``brake``,
-``road``, with ``_pm10`` (default), ``_pm25`` or ``_tsp`` behind. Other columns pass through.
+``road``, with ``_pm10`` (default), ``_pm25`` or ``_tsp`` behind (``technology`` may name the guidebook edition, 2016 or 2025). Other columns pass through.
 
 ``guard`` names the guards that fired (``below_v_min``, ``above_v_max``, ``pole_bridged``, ``negative_floored``), what else the
 reader should know, or why there is no value.
@@ -18,7 +18,7 @@ from typing import Final, TextIO
 from models.emissions.factors import evaluate, guard_text, hot_table
 from models.emissions.lookup import NoSuchRow, find, is_electric, resolve
 from models.emissions.no2 import no2_share
-from models.emissions.nonexhaust import AXLES, WEARS, speed_correction, wear_base
+from models.emissions.nonexhaust import EDITIONS, WEARS, speed_correction, wear_base
 from models.emissions.rates import carbon_g_per_mj
 
 COLUMNS: Final = ("category", "fuel", "segment", "euro", "technology", "pollutant", "speed_kmh", "road_slope", "load", "mode")
@@ -27,6 +27,9 @@ DEFAULT_SPEED_KMH: Final = 50.0
 
 _WEAR = re.compile(r"(?:pm_)?(nonexhaust|non_exhaust|tyre|brake|road)(?:_wear)?(?:_(pm10|pm25|tsp))?")
 _TAILPIPE_ZERO = "electric_tailpipe_zero"
+
+#: Pollutants as the tables write them, by lower case.
+_NAMES: Final = {name.lower(): name for name in ("CO", "NOx", "VOC", "PM_exhaust", "CH4", "NH3", "N2O", "EC", "CO2", "NO2")}
 
 Answer = tuple[float | None, str, str, str]
 
@@ -54,9 +57,10 @@ def _wear(row: Mapping[str, str], kind: str, fraction: str, speed: float) -> Ans
     if not 0.0 <= load <= 1.0:
         raise NoSuchRow(f"no row: load = {load_text!r}, expected a share between 0 and 1")
     category, fuel = row.get("category", ""), row.get("fuel", "")
+    edition = row.get("technology", "") if row.get("technology", "") in EDITIONS else ""
     total, ids = 0.0, []
     for wear in WEARS if kind in ("nonexhaust", "non_exhaust") else (kind,):
-        base = wear_base(wear, category, fuel, row.get("segment", ""), load=load if category in AXLES else 0.5, fraction=fraction)
+        base = wear_base(wear, category, fuel, row.get("segment", ""), load=load, fraction=fraction, edition=edition)
         total += base.base_g_per_km * float(speed_correction(wear, speed))
         ids.append(base.row_id)
     return total, "g/km", "+".join(ids), ""
@@ -67,9 +71,8 @@ def _exhaust(row: Mapping[str, str], pollutant: str, speed: float) -> Answer:
     where = (row.get("mode", ""), row.get("road_slope", ""), row.get("load", ""))
     table = hot_table()
     if is_electric(vehicle[1]) and pollutant != "EC":
-        known = {key[5] for key in table.index} | {"CO2", "NO2"}
-        if pollutant not in known:
-            raise NoSuchRow(f"no row: pollutant = {pollutant!r}")
+        if pollutant not in _NAMES.values():
+            raise NoSuchRow(f"no row: pollutant = {pollutant!r}, expected one of {', '.join(_NAMES.values())}")
         return 0.0, "g/km", table.row_id[find(vehicle, "EC", *where)], _TAILPIPE_ZERO
     i = find(vehicle, {"CO2": "EC", "NO2": "NOx"}.get(pollutant, pollutant), *where)
     ef, bits = evaluate(i, speed)
@@ -86,7 +89,7 @@ def evaluate_row(row: Mapping[str, str]) -> Answer:
     """Value, unit, row id and guard of one row; value None and the reason in guard where there is none.
 
     >>> evaluate_row({"category": "urban_bus", "fuel": "diesel", "euro": "Euro VI D/E", "pollutant": "CO2", "speed_kmh": "20"})[1:]
-    ('g/km', 'H3926', '')
+    ('g/km', 'H4011', '')
     >>> evaluate_row({"category": "passenger_car", "fuel": "steam", "pollutant": "NOx"})[3][:24]
     "no row: fuel = 'steam', "
     """
@@ -97,7 +100,7 @@ def evaluate_row(row: Mapping[str, str]) -> Answer:
         wear = _WEAR.fullmatch(pollutant.lower())
         if wear:
             return _wear(row, wear[1], wear[2] or "pm10", speed)
-        return _exhaust(row, pollutant, speed)
+        return _exhaust(row, _NAMES.get(pollutant.lower(), pollutant), speed)
     except NoSuchRow as reason:
         return None, "", "", str(reason)
 

@@ -20,6 +20,7 @@ from models.emissions.lookup import NoSuchRow, is_electric
 
 WEARS: Final = ("tyre", "brake", "road")
 FRACTIONS: Final = ("tsp", "pm10", "pm25")
+EDITIONS: Final = ("2016", "2019", "2025")
 
 #: Axles of heavy vehicles (judgement; the tyre formula needs them).
 AXLES: Final = {"rigid_truck": 3, "articulated_truck": 5, "urban_bus": 2, "coach": 3, "heavy_duty": 3}

@@ -21,6 +21,7 @@ from models.emissions.fleet import Fleet, Vehicle
 from models.emissions.lookup import NoSuchRow, find, is_electric
 from models.emissions.no2 import no2_share
 from models.emissions.nonexhaust import wear_g_per_km
+from models.emissions.spread import log_ratio
 
 #: What a segment publishes; g/h, energy in MJ/h.
 OUTPUTS: Final = ("co2_fossil", "co2_total", "co2_electricity", "nox", "no2", "pm_exhaust", "pm_nonexhaust", "co", "energy")
@@ -33,6 +34,8 @@ GRID_KMH: Final = np.arange(0.0, TOP_KMH + STEP_KMH / 2.0, STEP_KMH)
 
 #: Primary NO2 of gas buses, which the table lacks: the gas car's (P0032).
 _NO2_OF_GAS: Final = 0.02
+#: Outputs that the second model has an opinion of.
+_OPINION: Final = (("co2_fossil", "CO2"), ("co2_total", "CO2"), ("energy", "CO2"), ("nox", "NOx"), ("no2", "NOx"), ("co", "CO"))
 #: Speeds for which the constants by driving mode stand; between them they are interpolated.
 _MODE_KMH: Final = (("Urban Peak", 50.0), ("Rural", 80.0), ("Highway", 110.0))
 
@@ -58,6 +61,8 @@ class Conditions:
     bio_share: Mapping[str, float] = field(default_factory=_default_bio)
     #: Battery energy over energy at the plug (judgement; the electric rows are battery side).
     charging_efficiency: float = 0.9
+    #: 0: EMEP/EEA alone. 1: scaled to HBEFA4 class by class (``spread.py``). 0.5: the geometric mean of the two models.
+    hbefa_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not -60.0 <= self.temperature_c <= 60.0:
@@ -68,6 +73,8 @@ class Conditions:
             raise ValueError(f"bio_share = {dict(self.bio_share)}, expected shares between 0 and 1")
         if not 0.0 < self.charging_efficiency <= 1.0:
             raise ValueError(f"charging_efficiency = {self.charging_efficiency}, expected a share between 0 and 1")
+        if not 0.0 <= self.hbefa_weight <= 1.0:
+            raise ValueError(f"hbefa_weight = {self.hbefa_weight}, expected a share between 0 and 1")
 
     @classmethod
     def of_month(cls, month: int) -> "Conditions":
@@ -180,17 +187,21 @@ def vehicle_rates(vehicle: Vehicle, conditions: Conditions, speed_kmh: Floats) -
         ids.append(share_id)
         for part in (hot, extra):
             part[:, at("no2")] = part[:, at("nox")] * share
+            if conditions.hbefa_weight > 0.0:
+                for output, pollutant in _OPINION:
+                    ratio = log_ratio(vehicle.category, vehicle.fuel, vehicle.euro, pollutant)
+                    part[:, at(output)] *= np.exp(-conditions.hbefa_weight * ratio)
     wear, wear_ids = wear_g_per_km(vehicle.category, vehicle.fuel, vehicle.segment, speed_kmh)
     hot[:, at("pm_nonexhaust")] = wear * speed_kmh
     return hot, extra, guard, (*ids, *wear_ids.split("+"))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _cached(
-    vehicle: Vehicle, key: tuple[float, float, float, tuple[tuple[str, float], ...]]
+    vehicle: Vehicle, key: tuple[float, float, float, float, tuple[tuple[str, float], ...]]
 ) -> tuple[Floats, Floats, Guards, tuple[str, ...]]:
-    temperature_c, grid, efficiency, bio = key
-    conditions = Conditions(temperature_c, grid_g_per_kwh=grid, bio_share=dict(bio), charging_efficiency=efficiency)
+    temperature_c, grid, efficiency, weight, bio = key
+    conditions = Conditions(temperature_c, grid_g_per_kwh=grid, bio_share=dict(bio), charging_efficiency=efficiency, hbefa_weight=weight)
     return vehicle_rates(vehicle, conditions, GRID_KMH)
 
 
@@ -206,6 +217,7 @@ def rate_table(fleet: Fleet, conditions: Conditions) -> RateTable:
         conditions.temperature_c,
         conditions.grid_g_per_kwh,
         conditions.charging_efficiency,
+        conditions.hbefa_weight,
         tuple(sorted(conditions.bio_share.items())),
     )
     streams = tuple(fleet.streams)
@@ -221,4 +233,5 @@ def rate_table(fleet: Fleet, conditions: Conditions) -> RateTable:
             guard[s] |= bits
             used += ids
         row_ids[stream] = tuple(dict.fromkeys(used))
-    return RateTable(fleet, conditions, streams, rate, guard, MappingProxyType(row_ids))
+    version = tables.FACTOR_SET + (f"+hbefa4:{conditions.hbefa_weight:g}" if conditions.hbefa_weight else "")
+    return RateTable(fleet, conditions, streams, rate, guard, MappingProxyType(row_ids), version)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.emissions.bounds import Bounds, bounds_of, interval, sum_log_sd
+from models.emissions.bounds import Bounds, bounds_of, creep_log_sd, interval, sum_log_sd
 from models.emissions.factors import GUARD_NAMES, Floats
 from models.emissions.fleet import composition
 from models.emissions.flow import CREEP_KMH, PRIOR, ROAD_CLASSES, SOURCES
@@ -148,7 +148,9 @@ def emit(traffic: Traffic, table: RateTable, bounds: Bounds | None = None) -> Em
                 rates = _rates(table.rate[s], road[part], at)
                 rates *= (weight * point)[:, None]
                 value[part] += rates
-    own_var = traffic.flow_log_var if traffic.extra_log_sd is None else traffic.flow_log_var + traffic.extra_log_sd**2
+    own_var = traffic.flow_log_var + creep_log_sd(traffic.speed_kmh) ** 2
+    if traffic.extra_log_sd is not None:
+        own_var = own_var + traffic.extra_log_sd**2
     own = np.sqrt(own_var[:, None] + b.speed**2)
     lo95, hi95 = interval(value, np.sqrt(own_var[:, None] + (b.speed**2 + b.shared**2)))
     return Emissions(value, lo95, hi95, b.shared, own, _count_guards(traffic, table, used), table.factor_set, table.fleet.name)
@@ -183,7 +185,8 @@ def sum_areas(
     value: Floats = np.stack([np.bincount(group, emissions.value[:, p], groups).astype(np.float64) for p in range(len(OUTPUTS))], axis=1)
     extra = np.zeros(len(group)) if traffic.extra_log_sd is None else traffic.extra_log_sd
     speed_sd = np.sqrt(bounds.speed**2 + extra[:, None] ** 2)
-    own = sum_log_sd(emissions.value, speed_sd, traffic.flow_log_var, traffic.flow_source, group, groups)
+    creep = creep_log_sd(traffic.speed_kmh)
+    own = sum_log_sd(emissions.value, speed_sd, traffic.flow_log_var, traffic.flow_source, group, groups, creep)
     if expansion is not None:
         factor = np.maximum(expansion, 1.0)[:, None]
         value = value * factor

@@ -1,0 +1,115 @@
+"""Cost of one minute of emissions: 150,000 segments x all streams x 9 outputs with bounds, and the city's sum.
+
+    python benchmarks/emissions.py [--segments 150000] [--repeat 5] [--json FILE]
+
+CPU-seconds of this process (``process_time``), median of the repeats; the lookup of the fleet is built once an hour and timed apart.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from models.emissions import bounds, factors, flow, rates, segment
+from models.emissions.fleet import fleet_of
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were measured on."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count() or 0,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "system": platform.platform(),
+    }
+
+
+def city(n: int) -> dict[str, np.ndarray]:
+    """A made-up city of n segments; the same every time."""
+    rng = np.random.default_rng(7)
+    free = rng.uniform(28.0, 95.0, n)
+    return {
+        "length_km": rng.lognormal(-2.3, 0.8, n),
+        "free_flow_kmh": free,
+        "speed_kmh": free * rng.beta(5.0, 2.0, n),
+        "road_class": rng.choice(5, n, p=[0.02, 0.03, 0.15, 0.2, 0.6]),
+        "lanes": rng.integers(1, 4, n).astype(np.float64),
+        "measured_vph": np.where(rng.random(n) < 0.02, rng.uniform(0.0, 2000.0, n), np.nan),
+        "area": rng.integers(0, 500, n),
+    }
+
+
+def measure(n: int, repeat: int) -> dict[str, float]:
+    """Median CPU-seconds of each stage."""
+    took: dict[str, list[float]] = {}
+
+    def clock(name: str, since: float) -> float:
+        now = time.process_time()
+        took.setdefault(name, []).append(now - since)
+        return now
+
+    began = time.process_time()
+    factors.hot_table()
+    began = clock("tables_read_s", began)
+    table = rates.rate_table(fleet_of("helsinki", date(2026, 3, 10)), rates.Conditions(temperature_c=-4.0))
+    clock("lookup_built_s", began)
+    c = city(n)
+    for _ in range(repeat):
+        began = start = time.process_time()
+        prior = flow.calendar_prior_vph(c["road_class"], c["lanes"], 8.25, 1)
+        f = flow.estimate_flow(
+            speed_kmh=c["speed_kmh"], free_flow_kmh=c["free_flow_kmh"], road_class=c["road_class"], lanes=c["lanes"], prior_vph=prior,
+            measured_vph=c["measured_vph"],
+        )  # fmt: skip
+        began = clock("flow_s", began)
+        traffic = segment.Traffic(
+            c["length_km"], c["speed_kmh"], f.flow_vph, segment.stream_shares(c["road_class"], table), flow.urban_of(c["road_class"]), f.log_var,
+            f.source, density_vpkm=f.density_vpkm,
+        )  # fmt: skip
+        b = bounds.bounds_of(table.conditions)
+        out = segment.emit(traffic, table, b)
+        began = clock("segments_s", began)
+        segment.sum_areas(out, traffic, c["area"], 500, b)
+        began = clock("areas_s", began)
+        took.setdefault("minute_s", []).append(began - start)
+    return {name: statistics.median(times) for name, times in took.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--segments", type=int, default=150_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    a = parser.parse_args()
+    figures = {
+        "segments": a.segments,
+        "streams": 6,
+        "outputs": len(rates.OUTPUTS),
+        "machine": machine(),
+        "cpu": measure(a.segments, a.repeat),
+    }
+    for name, value in figures["machine"].items():  # type: ignore[union-attr]
+        print(f"{name:16} {value}")
+    for name, value in figures["cpu"].items():  # type: ignore[union-attr]
+        print(f"{name:16} {value:.3f} CPU-s")
+    if a.json:
+        a.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
