@@ -174,10 +174,8 @@ def _pieces(
     return pieces
 
 
-def read_shapefile(path: Path, plane: Plane) -> list[DrawnLine]:
-    """Lines of a shapefile (or a zip with one) with HSL's columns NUMERO, SUUNTA, JL_LAJI.
-
-    NUMERO is the route_id of HSL's GTFS and HFP ("1061", "1001 5", "2510"); SUUNTA 1/2 is direction_id 0/1.
+def read_table(path: Path) -> geopandas.GeoDataFrame:
+    """The table of a shapefile (or a zip with one) with HSL's columns NUMERO, SUUNTA, JL_LAJI, in WGS 84.
 
     Raises:
         ConfigError: not readable, or without those columns.
@@ -190,16 +188,31 @@ def read_shapefile(path: Path, plane: Plane) -> list[DrawnLine]:
         raise ConfigError(str(path), "columns", sorted(map(str, frame.columns)), f"also {', '.join(missing)}")
     if frame.crs is None:
         raise ConfigError(str(path), "crs", None, "a coordinate system (.prj)")
-    frame = frame.to_crs("EPSG:4326")
+    return frame.to_crs("EPSG:4326")
+
+
+def drawn_lines(frame: geopandas.GeoDataFrame, plane: Plane, source: str) -> list[DrawnLine]:
+    """The rows of such a table; ``source`` names it in errors.
+
+    NUMERO is the route_id of HSL's GTFS and HFP ("1061", "1001 5", "2510"); SUUNTA 1/2 is direction_id 0/1.
+
+    Raises:
+        ConfigError: a SUUNTA other than 1 or 2.
+    """
     lines = []
     for number, direction, kind, geometry in zip(frame["NUMERO"], frame["SUUNTA"], frame["JL_LAJI"], frame.geometry, strict=True):
         if geometry is None or geometry.is_empty:
             continue
         if str(direction) not in ("1", "2"):
-            raise ConfigError(str(path), f"SUUNTA of line {number}", direction, "1 or 2")
+            raise ConfigError(source, f"SUUNTA of line {number}", direction, "1 or 2")
         degrees, part = shapely.get_coordinates(shapely.get_parts([geometry]), return_index=True)
         east, north = plane.to_plane(degrees[:, 1], degrees[:, 0])
         flat = np.column_stack([east, north])
         parts = [flat[part == i] for i in range(int(part[-1]) + 1)]
         lines.append(DrawnLine(str(number), int(direction) - 1, HSL_MODES.get(str(kind), "other"), tuple(chain(parts, CELL_M))))
     return lines
+
+
+def read_shapefile(path: Path, plane: Plane) -> list[DrawnLine]:
+    """Table and lines at once."""
+    return drawn_lines(read_table(path), plane, str(path))
