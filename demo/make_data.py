@@ -24,10 +24,17 @@ from pyarrow import parquet
 
 from demo.player import MINUTE_MS
 from demo.recording import HELSINKI, VEHICLE_STEP, About
+from geo import store
+from geo.build import build
 from models.clock import parse_ms
 
 LICENCE = "ODbL-1.0"
 ATTRIBUTION = "SIMULATED: no real vehicles. Streets © OpenStreetMap contributors (ODbL); traffic simulated with Eclipse SUMO."
+
+
+NETWORK_ATTRIBUTION = "© OpenStreetMap contributors (extract of 21 April 2019); SIMULATED timetable"
+#: West, south, east, north: what the simulation covers, with a margin.
+AREA = (24.930, 60.160, 24.960, 60.182)
 
 
 @click.command(help="Write the demo's recording. Example: python -m demo.make_data --truth groundtruth/ --minutes 15")
@@ -39,7 +46,8 @@ ATTRIBUTION = "SIMULATED: no real vehicles. Streets © OpenStreetMap contributor
 )
 @click.option("--minutes", type=click.IntRange(1, 60), default=15, show_default=True)
 @click.option("--to", type=click.Path(path_type=Path), default=HELSINKI, show_default=False, help="default: the demo's own data folder")
-def main(truth: Path, minutes: int, to: Path) -> None:
+@click.option("--osm", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="OpenStreetMap extract: builds the network anew")
+def main(truth: Path, minutes: int, to: Path, osm: Path | None) -> None:
     summary = json.loads((truth / "summary.json").read_text())
     wire, start_ms, length_ms = truth / "wire", parse_ms(summary["measured_start"]), minutes * MINUTE_MS
     to.mkdir(parents=True, exist_ok=True)
@@ -65,7 +73,13 @@ def main(truth: Path, minutes: int, to: Path) -> None:
         attribution=ATTRIBUTION,
     )
     write_json(to / "recording.json", about)
-    size = sum(f.stat().st_size for f in to.iterdir() if f.is_file())
+    if osm is not None:
+        network = build(
+            "helsinki", osm=osm, gtfs=to / "gtfs.zip", area=shapely.box(*AREA), crs="EPSG:3067", attribution=NETWORK_ATTRIBUTION
+        )
+        store.save(network, to / "network")
+        click.echo(f"network: {len(network.segments)} segments, {len(network.shapes)} shapes", err=True)
+    size = sum(f.stat().st_size for f in to.rglob("*") if f.is_file())
     click.echo(
         f"{to}: {counts['hfp']} HFP messages, {counts['gtfs-rt']} GTFS-RT snapshots, {counts['tms']} TMS answers, {size / 1e6:.2f} MB",
         err=True,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import zipfile
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from google.transit import gtfs_realtime_pb2
 
 from demo.make_data import bearing_deg, check_trips
+from demo.player import Player, base_at
 from demo.recording import DATA, HELSINKI, About, load
+from geo import store
+from models.clock import parse_ms
 from models.errors import ConfigError
 
 README = (DATA / "README.md").read_text(encoding="utf-8")
@@ -84,3 +89,32 @@ def test_a_timetable_with_two_shapes_for_a_direction_is_refused(tmp_path: Path) 
 @pytest.mark.parametrize(("wkt", "want"), [("LINESTRING (24.94 60.17, 24.94 60.18)", 0), ("LINESTRING (24.95 60.17, 24.94 60.17)", 270)])
 def test_a_bearing_follows_the_street(wkt: str, want: float) -> None:
     assert bearing_deg(wkt, 60.172, 24.945) == pytest.approx(want)
+
+
+def test_the_network_is_built_from_the_timetable_beside_it_and_says_whose_streets_they_are() -> None:
+    network = store.load(HELSINKI / "network")
+    assert network.city == "helsinki"
+    assert network.notes["gtfs_sha256"] == hashlib.sha256((HELSINKI / "gtfs.zip").read_bytes()).hexdigest()
+    assert network.licence == "ODbL-1.0"
+    assert "OpenStreetMap contributors" in network.attribution
+    assert "SIMULATED" in network.attribution
+    assert not network.generated
+
+
+def test_every_moved_trip_still_has_its_shape_and_the_shapes_lie_on_streets() -> None:
+    network, recording = store.load(HELSINKI / "network"), load()
+    own = {}
+    with zipfile.ZipFile(HELSINKI / "gtfs.zip") as z:
+        for row in csv.DictReader(z.read("trips.txt").decode().splitlines()):
+            own[row["route_id"], int(row["direction_id"])] = row["shape_id"]
+    player = Player(recording, base_at(recording, parse_ms("2026-11-24T22:10:00Z")))
+    for loop in (0, 7):
+        for i in range(0, len(recording.hfp), 100):
+            levels = player.message_at(loop, i)[1].split("/")
+            route, direction = levels[9], int(levels[10]) - 1
+            shape = network.schedule.shape_of(trip_id=None, route_id=route, direction_id=direction, start_time=levels[12])
+            assert shape >= 0
+            assert network.shapes.shape_id[shape] == own[route, direction]
+    lengths = network.shapes.geometry.along_m[network.shapes.geometry.start[1:] - 1]
+    covered = np.add.reduceat(network.shapes.piece_to_m - network.shapes.piece_from_m, network.shapes.piece_start[:-1])
+    assert (covered / lengths > 0.9).all()
