@@ -125,7 +125,7 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
             found.append(Recording(_feed(city, kind[0], file), (file,), partial(kind[1], file)))
         if snapshots:
             feed = _feed(city, "gtfs_realtime", snapshots[0])
-            found.append(Recording(feed, tuple(snapshots), partial(_snapshots, tuple(snapshots), path)))
+            found.append(Recording(feed, tuple(snapshots), partial(_snapshots, tuple(snapshots))))
         if len(found) == before:
             raise ConfigError("recording", "path", str(path), _EXPECTED)
     order = [f.name for f in city.feeds]
@@ -297,7 +297,7 @@ def _without_times(file: Path) -> Iterator[Item]:
                 yield Item(last, file.name, raw.rstrip(b"\r\n"))
 
 
-def _snapshots(files: tuple[Path, ...], root: Path) -> Iterator[Item]:
+def _snapshots(files: tuple[Path, ...]) -> Iterator[Item]:
     """Bodies are read one by one, when their turn comes."""
     published: dict[Path, int] = {}
     for folder in {p for f in files for p in (f.parent, f.parent.parent)}:

@@ -1,0 +1,17 @@
+"""Digitraffic's side of the wire, with the manners it asks for (README.md beside this file)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from connectors.cities import FeedSettings, Http, Mqtt
+
+_HEADERS = {"Accept": "application/json", "Digitraffic-User": "tilannekuva/connector"}
+
+
+def sources(feed: FeedSettings, file: str) -> tuple[Mqtt | None, tuple[Http, ...]]:
+    """The settings, with Digitraffic-User in every request, and a status topic, since the broker drops clients whose topics are quiet."""
+    mqtt = feed.mqtt
+    if mqtt is not None and "tms-v2/status" not in mqtt.topics and "tms-v2/#" not in mqtt.topics:
+        mqtt = msgspec.structs.replace(mqtt, topics=(*mqtt.topics, "tms-v2/status"))
+    return mqtt, tuple(msgspec.structs.replace(h, headers=_HEADERS | h.headers) for h in feed.http)

@@ -1,0 +1,389 @@
+"""Live feeds into raw topics: envelopes, and a tick every five seconds into each partition. The only part of the connectors that knows Kafka.
+
+Order and time: one queue and one sender a feed, so a partition's ingest times never fall. Back-pressure: the queue is short; while it is full, polls wait
+and MQTT's buffer fills, drops its newest messages and counts them. A message that Kafka has not taken within 30 s ends the process: what an envelope says of its
+time must be true when it is written, and the supervisor starts a fresh connector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import cramjam
+from aiokafka import AIOKafkaProducer
+from aiokafka.codec import has_lz4, has_zstd
+from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from connectors import secrets
+from connectors.cities import City, Family, FeedSettings, Http
+from connectors.digitraffic import fetch as digitraffic
+from connectors.envelope import TICK_MS, Envelope, Item, Source, encode, headers
+from connectors.gather import Gatherer, partition_of
+from connectors.gtfs_realtime import fetch as gtfs_realtime
+from connectors.hfp import fetch as hfp
+from connectors.mqtt import MqttSource
+from connectors.polling import Answer, Poller, Refused, Unavailable
+from models.clock import rfc3339
+from models.records import DeadLetter
+from models.records import encode as encode_record
+from models.topics import MAX_MESSAGE_BYTES, dead_letter_topic, raw_topic
+
+FETCH: dict[Family, ModuleType] = {"hfp": hfp, "gtfs_realtime": gtfs_realtime, "digitraffic": digitraffic}
+#: Envelopes between gathering and sending, a feed.
+QUEUE = 64
+#: How often MQTT's buffer is emptied, seconds; adds to an envelope's 250 ms.
+DRAIN_S = 0.05
+DELIVERY_MS = 30_000
+MAX_BACKOFF_S = 60.0
+#: Largest document, packed as Kafka will carry it, bytes.
+LARGEST = MAX_MESSAGE_BYTES - 64 * 1024
+log = logging.getLogger(__name__)
+
+
+class DeliveryFailed(Exception):
+    """Kafka did not take an envelope in time: the process must end with a failure, and be started again."""
+
+
+class Metrics:
+    """What a connector counts, by city and feed."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        def counter(name: str, what: str) -> Counter:
+            return Counter(f"tilannekuva_connector_{name}", what, ("city", "feed"), registry=registry)
+
+        self.messages = counter("messages", "Messages and documents received")
+        self.bytes = counter("bytes", "Bytes of their bodies, unpacked")
+        self.dropped = counter("dropped", "Messages dropped by the connector's own limits")
+        self.refused = counter("refused", "Documents refused by the connector's own limits")
+        self.envelopes = counter("envelopes", "Envelopes and ticks written")
+        self.last_ingest = Gauge(
+            "tilannekuva_connector_last_ingest_seconds",
+            "When the last message came, seconds since 1970",
+            ("city", "feed"),
+            registry=registry,
+        )
+
+
+async def connect(
+    city: City,
+    feeds: Sequence[str],
+    bootstrap: str,
+    *,
+    stop: asyncio.Event,
+    prefix: str = "",
+    security: Mapping[str, Any] | None = None,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    registry: CollectorRegistry | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> None:
+    """Run the connectors of some of a city's feeds until ``stop`` is set; then write what is held, and return.
+
+    Args:
+        feeds: names in the city file; empty means all.
+        bootstrap: Kafka's address.
+        prefix: of topics, as in ``models.topics``.
+        security: further arguments of aiokafka's producer: ``security_protocol``, ``ssl_context``, ``sasl_...``.
+        now_ms: the clock of ingest times.
+        registry: where metrics are kept; None keeps none that anybody sees.
+        env: where secrets are.
+
+    Raises:
+        ConfigError: an unknown feed or a secret that is not set; before anything is touched.
+        DeliveryFailed: Kafka did not take something in time.
+        KafkaError: Kafka cannot be reached at the start.
+    """
+    chosen = [city.feed(f) for f in feeds] if feeds else list(city.feeds)
+    metrics = Metrics(registry if registry is not None else CollectorRegistry())
+    connectors = [FeedConnector(city, feed, now_ms=now_ms, env=env, metrics=metrics) for feed in chosen]
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=f"tilannekuva-connect-{city.name}",
+        enable_idempotence=True,
+        acks="all",
+        compression_type="zstd" if has_zstd() else "lz4" if has_lz4() else None,
+        linger_ms=20,
+        max_batch_size=512 * 1024,
+        max_request_size=4 * MAX_MESSAGE_BYTES,
+        request_timeout_ms=DELIVERY_MS,
+        **(security or {}),
+    )
+    await producer.start()
+    try:
+        await _until_first([asyncio.create_task(c.run(producer, prefix, stop), name=c.feed.name) for c in connectors])
+    finally:
+        try:
+            await asyncio.wait_for(producer.stop(), 10)
+        except (TimeoutError, KafkaError) as e:
+            log.warning("producer did not stop cleanly", extra={"detail": repr(e)})
+
+
+async def _until_first(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for all; the first failure ends the others and is raised."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class FeedConnector:
+    """One feed: its sources, its gatherers, its queue."""
+
+    def __init__(
+        self,
+        city: City,
+        feed: FeedSettings,
+        *,
+        now_ms: Callable[[], int],
+        env: Mapping[str, str] = os.environ,
+        metrics: Metrics | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
+        self.city, self.feed = city, feed
+        self._now_ms = now_ms
+        self._jitter = jitter or random.SystemRandom()
+        self._metrics = metrics or Metrics(CollectorRegistry())
+        self._labels = (city.name, feed.name)
+        self._gatherers = [Gatherer(city, feed, p) for p in range(feed.partitions)]
+        self._queue: asyncio.Queue[tuple[int, Envelope] | DeadLetter | None] = asyncio.Queue(QUEUE)
+        self._prefix = ""
+        self._lock = asyncio.Lock()  #: gathering and queueing are one step: two sources must not overtake each other
+        self._failed: asyncio.Future[None] | None = None
+        self._dropped_before = 0
+        file, at = f"{city.name}.toml", f"feeds.{feed.name}"
+        mqtt, http = FETCH[feed.family].sources(feed, file)
+        self._mqtt: MqttSource | None = None
+        if mqtt is not None:
+            login = secrets.login(env, mqtt.username_env, mqtt.password_env, file, f"{at}.mqtt")
+            self._mqtt = MqttSource(mqtt, name=f"{city.name}-{feed.name}", now_ms=now_ms, login=login, allow_private=feed.allow_private)
+        self._pollers: list[Poller] = []
+        for k, h in enumerate(http):
+            login = secrets.login(env, h.username_env, h.password_env, file, f"{at}.http.{k}")
+            hidden = {name: secrets.read(env, var, file, f"{at}.http.{k}.headers_env.{name}") for name, var in h.headers_env.items()}
+            self._pollers.append(Poller(h, headers=hidden, login=login, allow_private=feed.allow_private))
+        self._http: dict[str, tuple[int | None, str | None]] = {}  #: by address: last status, and what is wrong
+
+    def source(self) -> Source:
+        """What is known of the feed's source now."""
+        dropped, details, connected, status = 0, [], True, None
+        if self._mqtt is not None:
+            connected, dropped = self._mqtt.connected, self._mqtt.dropped
+            details.append(self._mqtt.detail)
+        for p in self._pollers:
+            code, detail = self._http.get(p.settings.url, (None, "not asked yet"))
+            details.append(detail)
+            status = code if detail is not None or status is None else status
+        if self._pollers and self._mqtt is None:
+            connected = any(detail is None for _, detail in self._http.values())
+        known = [d for d in details if d]
+        return Source(connected, status, "; ".join(dict.fromkeys(known))[:300] or None, dropped)
+
+    async def run(self, producer: AIOKafkaProducer, prefix: str, stop: asyncio.Event) -> None:
+        """Until ``stop``. Raises DeliveryFailed."""
+        self._failed = asyncio.get_running_loop().create_future()
+        self._prefix = prefix
+        sender = asyncio.create_task(self._send(producer, prefix), name=f"{self.feed.name}-send")
+        pump = asyncio.create_task(self._pump(stop), name=f"{self.feed.name}-pump")
+        pollers = [asyncio.create_task(self._poll(p, stop), name=f"{self.feed.name}-poll") for p in self._pollers]
+        if self._mqtt is not None:
+            self._mqtt.start()
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            watched: list[asyncio.Future[Any]] = [stopping, sender, self._failed, pump, *pollers]
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await asyncio.wait([pump], timeout=5)  # it sees ``stop`` by itself, and must not lose what it has in hand
+        finally:
+            for task in (stopping, pump, *pollers):
+                task.cancel()
+            if self._mqtt is not None:
+                await asyncio.to_thread(self._mqtt.stop)
+            await asyncio.gather(stopping, pump, *pollers, return_exceptions=True)
+            for p in self._pollers:
+                await p.close()
+            if not sender.done():
+                try:
+                    await asyncio.wait_for(self._finish(sender), 5)
+                except TimeoutError:
+                    sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+
+    async def _finish(self, sender: asyncio.Task[None]) -> None:
+        """What is still held goes out, with a last tick that says why it is the last."""
+        await self._drain()
+        async with self._lock:
+            for g in self._gatherers:
+                await self._put(g, g.tick(self._now_ms(), Source(False, None, "the connector was stopped", self._dropped())))
+        await self._queue.put(None)
+        await sender
+
+    async def _pump(self, stop: asyncio.Event) -> None:
+        """Empties MQTT's buffer, lets envelopes leave in time, ticks."""
+        next_tick = self._now_ms()
+        while not stop.is_set():
+            await self._drain()
+            now = self._now_ms()
+            async with self._lock:
+                for g in self._gatherers:
+                    if g.due_ms is not None and g.due_ms <= now:
+                        await self._put(g, g.flush())
+                if now >= next_tick:
+                    source = self.source()
+                    for g in self._gatherers:
+                        await self._put(g, g.tick(now, source))
+                    next_tick = now + TICK_MS
+            self._count_dropped()
+            await asyncio.sleep(DRAIN_S)
+
+    async def _drain(self) -> None:
+        if self._mqtt is None:
+            return
+        items = self._mqtt.drain()
+        if not items:
+            return
+        async with self._lock:
+            for item in items:
+                g = self._gatherers[partition_of(self.feed, item.topic)]
+                full = g.add(item)
+                if full:
+                    await self._put(g, full)
+        self._metrics.messages.labels(*self._labels).inc(len(items))
+        self._metrics.bytes.labels(*self._labels).inc(sum(len(i.body) for i in items))
+        self._metrics.last_ingest.labels(*self._labels).set(items[-1].ingest_ms / 1000)
+
+    async def _poll(self, poller: Poller, stop: asyncio.Event) -> None:
+        """Ask again and again; the wait after an error doubles, with jitter, up to a minute or the document's own interval."""
+        settings, failures = poller.settings, 0
+        while not stop.is_set():
+            started = time.monotonic()
+            wait = settings.every_s
+            try:
+                await self._take(poller.settings, await poller.ask())
+                failures = 0
+            except Unavailable as e:
+                failures += 1
+                self._http[settings.url] = (e.status, str(e))
+                backoff = min(settings.every_s * 2 ** min(failures, 16), max(MAX_BACKOFF_S, settings.every_s)) * self._jitter.uniform(
+                    0.75, 1.25
+                )
+                if settings.every_s > MAX_BACKOFF_S:  # a document of the day is asked for again within minutes
+                    backoff = min(2.0 ** min(failures, 8), 300.0) * self._jitter.uniform(0.75, 1.25)
+                wait = max(backoff, e.retry_after_s or 0.0)
+                log.warning(
+                    "poll failed", extra={"feed": self.feed.name, "url": settings.url, "detail": str(e), "again_in_s": round(wait, 1)}
+                )
+            except Refused as e:
+                failures = 0
+                await self._refuse(settings, e)
+            left = wait if failures else wait - (time.monotonic() - started)
+            await _sleep(stop, max(left, 0.05))
+
+    async def _take(self, settings: Http, answer: Answer) -> None:
+        self._http[settings.url] = (answer.status, None)
+        if answer.body is None:
+            return
+        if len(answer.body) > 3 * MAX_MESSAGE_BYTES:
+            raise Refused(
+                "body unpacked", len(answer.body), f"at most {3 * MAX_MESSAGE_BYTES} bytes, to fit a message of Kafka", answer.body[:4096]
+            )
+        item = Item(self._now_ms(), settings.url.partition("?")[0], answer.body)
+        self._metrics.messages.labels(*self._labels).inc()
+        self._metrics.bytes.labels(*self._labels).inc(len(answer.body))
+        self._metrics.last_ingest.labels(*self._labels).set(item.ingest_ms / 1000)
+        async with self._lock:
+            g = self._gatherers[0]
+            await self._put(g, g.snapshot(item))
+
+    async def _refuse(self, settings: Http, e: Refused) -> None:
+        """A body over the limits: feed-health hears it by the next tick, its start becomes a dead letter."""
+        self._http[settings.url] = (200, f"refused: {e}")
+        self._metrics.refused.labels(*self._labels).inc()
+        log.warning("document refused", extra={"feed": self.feed.name, "url": settings.url, "detail": str(e)})
+        await self._queue.put(
+            DeadLetter(
+                city=self.city.name,
+                feed=self.feed.name,
+                topic=raw_topic(self.city.name, self.feed.name, self._prefix),
+                partition=0,
+                offset=-1,
+                index=-1,
+                ingest_time=rfc3339(self._now_ms()),
+                reason="over_limit",
+                field=e.field,
+                value=str(e.value)[:200],
+                want=e.want,
+                error=f"{self.feed.name}: {e}",
+                sha256=hashlib.sha256(e.start).hexdigest(),
+                source_topic=settings.url.partition("?")[0],
+                body_base64=base64.b64encode(e.start).decode(),
+            )
+        )
+
+    async def _put(self, g: Gatherer, envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            await self._queue.put((g.partition, envelope))
+
+    async def _send(self, producer: AIOKafkaProducer, prefix: str) -> None:
+        """One after the other into Kafka, several on their way at a time."""
+        raw, dead = raw_topic(self.city.name, self.feed.name, prefix), dead_letter_topic(self.city.name, prefix)
+        under_way: set[asyncio.Future[Any]] = set()
+        while (one := await self._queue.get()) is not None:
+            if isinstance(one, DeadLetter):
+                sent = producer.send(dead, encode_record(one), key=one.feed.encode(), timestamp_ms=self._now_ms())
+            else:
+                partition, envelope = one
+                sent = producer.send(raw, encode(envelope), partition=partition, timestamp_ms=envelope.ingest_ms, headers=headers(envelope))
+                self._metrics.envelopes.labels(*self._labels).inc()
+            future = await _delivered(sent)
+            under_way.add(future)
+            future.add_done_callback(under_way.discard)
+            future.add_done_callback(self._check)
+        if under_way:
+            await _delivered(asyncio.gather(*under_way))
+
+    def _check(self, future: asyncio.Future[Any]) -> None:
+        if self._failed is None or self._failed.done() or future.cancelled():
+            return
+        if (e := future.exception()) is not None:
+            self._failed.set_exception(DeliveryFailed(f"{self.feed.name}: {type(e).__name__}: {e}"))
+
+    def _dropped(self) -> int:
+        return self._mqtt.dropped if self._mqtt is not None else 0
+
+    def _count_dropped(self) -> None:
+        dropped = self._dropped()
+        if dropped > self._dropped_before:
+            self._metrics.dropped.labels(*self._labels).inc(dropped - self._dropped_before)
+            self._dropped_before = dropped
+
+
+async def _delivered(sent: Awaitable[Any]) -> Any:
+    try:
+        return await sent
+    except KafkaError as e:
+        raise DeliveryFailed(f"{type(e).__name__}: {e}") from e
+
+
+def _packed(body: bytes) -> int:
+    return len(cramjam.zstd.compress(body)) if has_zstd() else len(body)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
