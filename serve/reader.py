@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from models.topics import MAX_MESSAGE_BYTES
@@ -25,6 +26,8 @@ RECENT = frozenset({"vehicle-position"})
 RECENT_RECORDS = 20_000
 #: How often end offsets and new topics are asked for, s.
 PROBE_S = 2.0
+#: How often new partitions of known topics are looked for, s.
+LOOK_S = 30.0
 #: Not ready when the broker has not answered, or a backlog has not shrunk, for this long, s.
 STALL_S = 15.0
 #: Records taken in one go before everyone else gets a turn.
@@ -55,6 +58,7 @@ class Reader:
     last_record_s: float | None = None  #: monotonic time of the last record
     _answered_s: float | None = None
     _moved_s: float = 0.0
+    _looked_s: float = 0.0
     _behind: bool = True
 
     def problem(self) -> str | None:
@@ -102,11 +106,13 @@ class Reader:
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             metadata_max_age_ms=30_000,
         )
-        await consumer.start()
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=10_000)
         probe: asyncio.Task[None] | None = None
         try:
-            await self._probe(consumer, resume=True)
-            probe = asyncio.create_task(self._probe_for_ever(consumer))
+            await consumer.start()
+            await admin.start()
+            await self._probe(consumer, admin, resume=True)
+            probe = asyncio.create_task(self._probe_for_ever(consumer, admin))
             while not stop.is_set():
                 if probe.done():
                     probe.result()
@@ -120,6 +126,7 @@ class Reader:
             if probe is not None:
                 probe.cancel()
                 await asyncio.gather(probe, return_exceptions=True)
+            await admin.close()
             await consumer.stop()
 
     def _take(self, got: dict[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -145,21 +152,32 @@ class Reader:
             log.info("reader: caught up after %d records", self.records)
             self.on_ready()
 
-    async def _probe_for_ever(self, consumer: AIOKafkaConsumer) -> None:
+    async def _probe_for_ever(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
-            await self._probe(consumer)
+            await self._probe(consumer, admin)
 
-    async def _probe(self, consumer: AIOKafkaConsumer, *, resume: bool = False) -> None:
-        """Ask for new partitions and for end offsets."""
-        existing = await consumer.topics()
-        found = {
-            TopicPartition(topic, n): picture
-            for picture in self.pictures
-            for topic in picture.topics
-            if topic in existing
-            for n in consumer.partitions_for_topic(topic) or ()
+    def _must_look(self) -> bool:
+        """Topics are looked for while some are missing, and now and then for new partitions."""
+        there = {tp.topic for tp in self.partitions}
+        missing = any(topic not in there for p in self.pictures for topic in p.topics)
+        return missing or time.monotonic() - self._looked_s > LOOK_S
+
+    async def _find(self, admin: AIOKafkaAdminClient) -> dict[TopicPartition, Picture]:
+        """Every partition that there is of our topics. All topics are asked for: asking for one by its name may create it."""
+        ours = {topic: picture for picture in self.pictures for topic in picture.topics}
+        described = await admin.describe_topics()
+        self._looked_s = time.monotonic()
+        return {
+            TopicPartition(t["topic"], p["partition"]): ours[t["topic"]]
+            for t in described
+            if t["topic"] in ours and not t["error_code"]
+            for p in t["partitions"]
         }
+
+    async def _probe(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, *, resume: bool = False) -> None:
+        """Ask for new partitions and for end offsets."""
+        found = await self._find(admin) if self._must_look() else {}
         new = [tp for tp in found if tp not in self.partitions]
         if new:
             starts = await self._starts(consumer, {tp: found[tp].topics[tp.topic] for tp in new})
@@ -173,7 +191,8 @@ class Reader:
         if self.partitions:
             for tp, end in (await consumer.end_offsets(list(self.partitions))).items():
                 at = self.partitions[tp]
-                at.end = end
+                # tansu tells the first offset of the last batch instead of the end; the fetched high-water mark is right
+                at.end = max(end, consumer.highwater(tp) or 0)
                 # a transaction's marker takes an offset and is never delivered: the position tells
                 at.next = max(at.next, await consumer.position(tp))
         self._answered_s = time.monotonic()

@@ -1,0 +1,134 @@
+"""From a real broker to a page's stream: the reader starts from what is there, catches up, follows, and says when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from models.clock import rfc3339
+from models.records import Record, encode
+from models.topics import PRODUCTS, open_topic, settings
+from serve.gateway import serve
+
+
+class Log:
+    """The open topics of one town under a prefix of its own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+        self.prefix = f"t{secrets.token_hex(4)}."
+
+    async def create(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            await admin.create_topics(
+                [NewTopic(t.name, t.partitions, 1, topic_configs=t.config) for t in settings("town", {}, self.prefix)]
+            )
+        finally:
+            await admin.close()
+
+    async def write(self, *records: Record) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap)
+        await producer.start()
+        try:
+            for record in records:
+                product = next(p for p in PRODUCTS.values() if p.record is type(record))
+                key = str(getattr(record, product.key)).encode()
+                await producer.send_and_wait(open_topic("town", product.name, self.prefix), encode(record), key=key)
+        finally:
+            await producer.stop()
+
+
+@contextlib.asynccontextmanager
+async def gateway(town: ModuleType, log: Log, port: int) -> AsyncIterator[tuple[aiohttp.ClientSession, str]]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(serve([town.Town()], log.bootstrap, port=port, prefix=log.prefix, stop=stop))
+    base = f"http://127.0.0.1:{port}"
+    async with aiohttp.ClientSession() as session:
+        for _ in range(200):
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                await session.get(f"{base}/healthz")
+                break
+            await asyncio.sleep(0.02)
+        try:
+            yield session, base
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 10)
+
+
+async def ready(session: aiohttp.ClientSession, base: str, status: int = 200, timeout_s: float = 20) -> dict[str, Any]:
+    async with asyncio.timeout(timeout_s):
+        while True:
+            answer = await session.get(f"{base}/readyz")
+            body: dict[str, Any] = await answer.json()
+            if answer.status == status:
+                return body
+            await asyncio.sleep(0.1)
+
+
+async def event(answer: aiohttp.ClientResponse, name: str) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        found = False
+        async for line in answer.content:
+            if line == f"event: {name}\n".encode():
+                found = True
+            elif found and line.startswith(b"data: "):
+                body: dict[str, Any] = json.loads(line[6:])
+                return body
+    raise AssertionError(f"the stream ended without {name}")
+
+
+def now_s(town: ModuleType) -> float:
+    """The present, in seconds of the town's clock."""
+    return time.time() - float(town.NOW) / 1000
+
+
+@pytest.mark.kafka
+async def test_what_is_in_the_topics_is_served_and_what_comes_is_streamed(kafka: str, town: ModuleType, unused_tcp_port: int) -> None:
+    log, now = Log(kafka), now_s(town)
+    async with gateway(town, log, unused_tcp_port) as (session, base):
+        waiting = await ready(session, base, status=503)
+        assert waiting["ready"] is False
+        await log.create()
+        await log.write(*(town.street(n) for n in range(5)), town.state(1, los="F"), town.state(1, los="A", minute=-1))
+        await log.write(town.vehicle(1, at_s=now), town.health(at_s=now))
+        await ready(session, base)
+        features = (await (await session.get(f"{base}/api/v1/cities/town/segments")).json())["features"]
+        assert [f["properties"]["los"] for f in features] == ["unknown", "F", "unknown", "unknown", "unknown"]
+        async with session.get(f"{base}/api/v1/cities/town/stream") as stream:
+            await event(stream, "hello")
+            await log.write(town.state(2, minute=1, los="D"))
+            assert (await event(stream, "segment-state"))["los"] == "D"
+            await log.write(town.vehicle(1, at_s=now + 1))
+            assert (await event(stream, "vehicle-position"))["event_time"] == rfc3339(town.NOW + int((now + 1) * 1000))
+        text = await (await session.get(f"{base}/metrics")).text()
+        assert "tilannekuva_gateway_lag_records 0.0" in text
+        assert "tilannekuva_gateway_ready 1.0" in text
+
+    async with gateway(town, log, unused_tcp_port) as (session, base):
+        await ready(session, base)
+        picture = await (await session.get(f"{base}/api/v1/cities/town/picture")).json()
+        assert dict(zip(picture["states"]["segment_id"], picture["states"]["los"], strict=True)) == {"w1_1_2_f": "F", "w2_1_2_f": "D"}
+        assert len(picture["vehicles"]) == 1, "a restart sees again what was there"
+
+
+async def test_without_a_broker_it_is_alive_but_not_ready(town: ModuleType, unused_tcp_port: int, unused_tcp_port_factory: Any) -> None:
+    log = Log(f"127.0.0.1:{unused_tcp_port_factory()}")
+    async with gateway(town, log, unused_tcp_port) as (session, base):
+        assert (await session.get(f"{base}/healthz")).status == 200
+        body = await ready(session, base, status=503)
+        assert body["detail"] == "the broker has not answered yet"
+        assert (await session.get(f"{base}/api/v1/cities/town/segments")).status == 200
