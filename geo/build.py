@@ -79,7 +79,7 @@ def build(
     if polygon is not None:
         west, south, east, north = polygon.bounds
     else:
-        west, south, east, north = osm_loader.bounds(osm) if osm is not None else frame.total_bounds.tolist()
+        west, south, east, north = osm_loader.bounds(osm) if osm is not None else lines_loader.bounds(frame)
     plane = Plane(crs or default_crs((south + north) / 2, (west + east) / 2))
 
     drawn = _touching(lines_loader.drawn_lines(frame, plane, str(lines)), polygon, plane) if frame is not None else []

@@ -191,6 +191,12 @@ def read_table(path: Path) -> geopandas.GeoDataFrame:
     return frame.to_crs("EPSG:4326")
 
 
+def bounds(frame: geopandas.GeoDataFrame) -> tuple[float, float, float, float]:
+    """(west, south, east, north) of the lines, degrees."""
+    west, south, east, north = frame.total_bounds.tolist()
+    return west, south, east, north
+
+
 def drawn_lines(frame: geopandas.GeoDataFrame, plane: Plane, source: str) -> list[DrawnLine]:
     """The rows of such a table; ``source`` names it in errors.
 
