@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -142,3 +143,7 @@ class DemoFeeds:
     def overrides(self, city: cities.City | str = "helsinki") -> dict[str, object]:
         """The same as dotted keys, for a process that loads the city file itself."""
         return overrides(cities.load(city) if isinstance(city, str) else city, self.addresses)
+
+    def set_options(self, city: cities.City | str = "helsinki") -> list[str]:
+        """The same as options of the command line: ``--set KEY=VALUE …``, values as JSON."""
+        return [part for key, value in self.overrides(city).items() for part in ("--set", f"{key}={json.dumps(value)}")]

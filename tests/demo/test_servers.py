@@ -160,6 +160,10 @@ async def test_the_demo_city_differs_only_in_addresses_and_in_saying_simulated(f
             assert b.url == addresses.http + urlsplit(a.url).path
             assert msgspec.structs.replace(b, url=a.url) == a
     assert cities.load("helsinki", feeds[0].overrides()) == demo
+    options = feeds[0].set_options()
+    assert set(options[::2]) == {"--set"}
+    pairs = [option.split("=", 1) for option in options[1::2]]
+    assert cities.load("helsinki", {key: msgspec.json.decode(value) for key, value in pairs}) == demo
 
 
 @pytest.mark.asyncio(loop_scope="module")
