@@ -62,14 +62,48 @@ class Progress:
     from_t_ms: I64
 
 
+class ShapePoints:
+    """All shapes resampled to even spacing, in one array each of points. Read-only: all trackers of a process share one."""
+
+    def __init__(self, network: Network, spacing_m: float) -> None:
+        lines, n = network.shapes.geometry, len(network.shapes)
+        counts = np.empty(n, np.int64)
+        xs, ys, along, steps = [], [], [], []
+        for k in range(n):
+            a, b = lines.start[k], lines.start[k + 1]
+            s = lines.along_m[a:b]
+            length = float(s[-1]) if b > a else 0.0
+            parts = max(1, round(length / spacing_m))
+            at = np.arange(parts + 1) * (length / parts)
+            xs.append(np.interp(at, s, lines.east_m[a:b]))
+            ys.append(np.interp(at, s, lines.north_m[a:b]))
+            along.append(at)
+            steps.append(np.full(parts + 1, length / parts))
+            counts[k] = parts + 1
+        self.first: I64 = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        empty = [np.empty(0)]
+        self.x, self.y = np.concatenate(xs or empty), np.concatenate(ys or empty)
+        self.along, self.step = np.concatenate(along or empty), np.concatenate(steps or empty)
+        dx, dy = np.diff(self.x, append=0.0), np.diff(self.y, append=0.0)
+        if n:
+            last = self.first[1:] - 1
+            dx[last] = dy[last] = 0.0
+        square = dx * dx + dy * dy
+        with np.errstate(divide="ignore"):
+            self.inverse = np.where(square > 0, 1.0 / square, 0.0)
+            norm = np.where(square > 0, 1.0 / np.sqrt(square), 0.0)
+        self.dx, self.dy, self.ux, self.uy = dx, dy, dx * norm, dy * norm
+        self.length_m: F64 = np.array([a[-1] for a in along]) if n else np.empty(0)
+
+
 class Tracker:
     """Progress of every vehicle of one raw partition, by slot."""
 
     COLUMNS = ("shape", "s_mm", "t_ms", "var_m2", "speed_mps", "odometer_m", "off_since_ms", "tried_ms")
 
-    def __init__(self, network: Network, settings: TrackSettings | None = None) -> None:
+    def __init__(self, points: ShapePoints, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
-        self._resample(network)
+        self.points = points
         self.shape: I64 = np.empty(0, np.int64)  #: -1: not on a shape
         self.s_mm: I64 = np.empty(0, np.int64)
         self.t_ms: I64 = np.empty(0, np.int64)
@@ -78,36 +112,6 @@ class Tracker:
         self.odometer_m: F64 = np.empty(0)
         self.off_since_ms: I64 = np.empty(0, np.int64)  #: NEVER while on the shape
         self.tried_ms: I64 = np.empty(0, np.int64)  #: last search over the whole shape
-
-    def _resample(self, network: Network) -> None:
-        lines, n = network.shapes.geometry, len(network.shapes)
-        counts = np.empty(n, np.int64)
-        xs, ys, along, steps = [], [], [], []
-        for k in range(n):
-            a, b = lines.start[k], lines.start[k + 1]
-            s = lines.along_m[a:b]
-            length = float(s[-1]) if b > a else 0.0
-            parts = max(1, round(length / self.settings.spacing_m))
-            at = np.arange(parts + 1) * (length / parts)
-            xs.append(np.interp(at, s, lines.east_m[a:b]))
-            ys.append(np.interp(at, s, lines.north_m[a:b]))
-            along.append(at)
-            steps.append(np.full(parts + 1, length / parts))
-            counts[k] = parts + 1
-        self._first: I64 = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        empty = [np.empty(0)]
-        self._x, self._y = np.concatenate(xs or empty), np.concatenate(ys or empty)
-        self._along, self._step = np.concatenate(along or empty), np.concatenate(steps or empty)
-        dx, dy = np.diff(self._x, append=0.0), np.diff(self._y, append=0.0)
-        if n:
-            last = self._first[1:] - 1
-            dx[last] = dy[last] = 0.0
-        square = dx * dx + dy * dy
-        with np.errstate(divide="ignore"):
-            self._inverse = np.where(square > 0, 1.0 / square, 0.0)
-            norm = np.where(square > 0, 1.0 / np.sqrt(square), 0.0)
-        self._dx, self._dy, self._ux, self._uy = dx, dy, dx * norm, dy * norm
-        self.length_m: F64 = np.array([a[-1] for a in along]) if n else np.empty(0)
 
     def grow(self, slots: int) -> None:
         """Make room for ``slots`` vehicles."""
@@ -188,14 +192,14 @@ class Tracker:
         ds = np.where(odo_ok, driven, np.where(blind, 0.0, v * dt))
         spread = np.where(odo_ok, 1.0 + 0.05 * ds, np.where(blind, cfg.blind_error_mps, cfg.speed_error_mps) * dt + 0.3)
         var = self.var_m2[slot] + spread * spread
-        expected = np.minimum(s0 + ds, self.length_m[shape])
+        expected = np.minimum(s0 + ds, self.points.length_m[shape])
 
         reach = np.where(blind, cfg.max_speed_mps * dt, 1.5 * ds + 5.0 * dt) + cfg.back_m
         low = np.maximum(s0 - cfg.back_m, 0.0)
-        base = self._first[shape]
-        spacing = self._step[base]
+        base = self.points.first[shape]
+        spacing = self.points.step[base]
         i0 = np.floor(low / spacing).astype(np.int64)
-        width = np.ceil((np.minimum(s0 + reach, self.length_m[shape]) - low) / spacing).astype(np.int64) + 2
+        width = np.ceil((np.minimum(s0 + reach, self.points.length_m[shape]) - low) / spacing).astype(np.int64) + 2
         foot, dist2 = np.zeros(len(slot)), np.full(len(slot), np.inf)
         edges = (0, 16, 48, 160, 512)
         for lo, hi in pairwise(edges):
@@ -203,7 +207,7 @@ class Tracker:
             if rows.size:
                 columns = hi if hi < edges[-1] else int(width[rows].max())
                 foot[rows], dist2[rows] = self._project(
-                    base[rows], self._first[shape[rows] + 1], i0[rows], width[rows], columns, east_m[rows], north_m[rows],
+                    base[rows], self.points.first[shape[rows] + 1], i0[rows], width[rows], columns, east_m[rows], north_m[rows],
                     expected[rows], var[rows], heading[0][rows], heading[1][rows],
                 )  # fmt: skip
         weight = np.maximum(1.0, np.minimum(cfg.correlation_s, cfg.correlation_s / np.maximum(dt, 1e-3)))
@@ -213,7 +217,7 @@ class Tracker:
         gain = var / total
         jump = miss * miss > 36.0 * total
         s = np.where(jump, foot, expected + gain * miss)
-        s = np.minimum(np.maximum(s, s0), self.length_m[shape])
+        s = np.minimum(np.maximum(s, s0), self.points.length_m[shape])
         return dist2 <= cfg.leave_m * cfg.leave_m, s, np.where(jump, noise, (1.0 - gain) * var)
 
     def _project(
@@ -225,14 +229,14 @@ class Tracker:
         index = (base + i0)[:, None] + j
         valid = (j < width[:, None]) & (index < end[:, None])
         index = np.minimum(index, (end - 1)[:, None])
-        rx, ry = x[:, None] - self._x[index], y[:, None] - self._y[index]
-        dx, dy = self._dx[index], self._dy[index]
-        u = np.minimum(np.maximum((rx * dx + ry * dy) * self._inverse[index], 0.0), 1.0)
+        rx, ry = x[:, None] - self.points.x[index], y[:, None] - self.points.y[index]
+        dx, dy = self.points.dx[index], self.points.dy[index]
+        u = np.minimum(np.maximum((rx * dx + ry * dy) * self.points.inverse[index], 0.0), 1.0)
         rx, ry = rx - u * dx, ry - u * dy
         d2 = rx * rx + ry * ry
-        s = self._along[index] + u * self._step[index]
+        s = self.points.along[index] + u * self.points.step[index]
         ahead = s - expected[:, None]
-        course = ux[:, None] * self._ux[index] + uy[:, None] * self._uy[index]
+        course = ux[:, None] * self.points.ux[index] + uy[:, None] * self.points.uy[index]
         cost = d2 / (cfg.sigma_m * cfg.sigma_m) + ahead * ahead / (9.0 * var[:, None] + 400.0) + np.where(course < -0.3, 9.0, 0.0)
         best = np.argmin(np.where(valid, cost, np.inf), axis=1)
         row = np.arange(len(base))
@@ -249,14 +253,14 @@ class Tracker:
 
     def _search(self, shape: int, x: float, y: float, ux: float, uy: float, odometer_m: float) -> float | None:
         """Where on the whole shape a fix lies; metres along it, or None when it does not lie on it."""
-        cfg, (a, b) = self.settings, (self._first[shape], self._first[shape + 1])
-        rx, ry = x - self._x[a:b], y - self._y[a:b]
-        dx, dy = self._dx[a:b], self._dy[a:b]
-        u = np.minimum(np.maximum((rx * dx + ry * dy) * self._inverse[a:b], 0.0), 1.0)
+        cfg, (a, b) = self.settings, (self.points.first[shape], self.points.first[shape + 1])
+        rx, ry = x - self.points.x[a:b], y - self.points.y[a:b]
+        dx, dy = self.points.dx[a:b], self.points.dy[a:b]
+        u = np.minimum(np.maximum((rx * dx + ry * dy) * self.points.inverse[a:b], 0.0), 1.0)
         rx, ry = rx - u * dx, ry - u * dy
         d2 = rx * rx + ry * ry
-        course = ux * self._ux[a:b] + uy * self._uy[a:b]
-        s = self._along[a:b] + u * self._step[a:b]
+        course = ux * self.points.ux[a:b] + uy * self.points.uy[a:b]
+        s = self.points.along[a:b] + u * self.points.step[a:b]
         cost = d2 / (cfg.sigma_m * cfg.sigma_m) + np.where(course < 0.0, 16.0, 0.0)
         if np.isfinite(
             odometer_m

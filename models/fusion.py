@@ -126,8 +126,9 @@ class Estimator:
         return mean, var
 
     def _log_ratio(self, obs: WindowSums) -> F64:
-        kmh = 3.6 * (obs.dist_m + 1.0) / (obs.time_s + 0.1) * self.settings.bus_to_car
-        x: F64 = np.log(np.maximum(kmh / self.expected_kmh[obs.segment], 0.03))
+        expected = self.expected_kmh[obs.segment] / 3.6
+        mps = (obs.dist_m + 0.5 * expected) / (obs.time_s + 0.5)  # half a second of the expected speed: a glimpse of 10 cm says nothing
+        x: F64 = np.log(np.maximum(mps * self.settings.bus_to_car / expected, 0.03))
         return x
 
     def _correct(self, mean: F64, var: F64, obs: WindowSums, rows: I64) -> tuple[F64, F64, F64, F64]:
@@ -137,7 +138,7 @@ class Estimator:
         probe, loop = np.zeros(len(rows)), np.zeros(len(rows))
         if len(obs.segment):
             at = np.searchsorted(rows, obs.segment)
-            effective = np.maximum(np.minimum(obs.vehicles, obs.dist_m / self.length_m[obs.segment] + obs.time_s / 60.0), 0.2)
+            effective = np.maximum(np.minimum(obs.vehicles, obs.dist_m / self.length_m[obs.segment] + obs.time_s / 60.0), 0.02)
             noise = cfg.vehicle_spread**2 / effective + cfg.probe_floor**2
             gain = var[at] / (var[at] + noise)
             mean[at] += gain * (self._log_ratio(obs) - mean[at])

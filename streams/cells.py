@@ -121,6 +121,11 @@ class Pieces:
         slow = (g1 - g0) <= (self.settings.still_mps * (t1_ms - t0_ms)).astype(np.int64)
         return self._split(who[step], self.segment[piece], ta, tb, dist, self.near[piece], boarding[step], slow[step])
 
+    def free_rows(self, who: I64, segment: I64, dist_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool) -> Rows:
+        """Contributions of n traversals of free matching: on one segment each, from t0 to t1. Stop zones are not known there."""
+        slow = dist_mm <= (self.settings.still_mps * (t1_ms - t0_ms)).astype(np.int64)
+        return self._split(who, segment, t0_ms, t1_ms, dist_mm, np.zeros(len(who), np.bool_), boarding, slow)
+
     @staticmethod
     def _split(who: I64, segment: I64, ta: I64, tb: I64, dist: I64, near: Bool, boarding: Bool, slow: Bool) -> Rows:
         """Cut at full minutes and fill the sums."""

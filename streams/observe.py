@@ -8,6 +8,7 @@ vehicle, then the second, ...), each round vectorised over vehicles.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -17,8 +18,10 @@ from connectors.cities import City
 from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
 from connectors.families import parser
-from geo.network import F64, Network
-from geo.project import Plane
+from geo.hmm import HmmSettings
+from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE, Matching
+from geo.network import F64, I8, Bool, Network
+from geo.sites import SitePlacer
 from geo.track import Tracker, TrackSettings
 from streams import partial as wire
 from streams.cells import WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
@@ -41,7 +44,23 @@ class ObserveSettings:
     lateness_ms: int = 90_000
     clean: CleanSettings = field(default_factory=CleanSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
+    hmm: HmmSettings = field(default_factory=HmmSettings)
     cells: CellSettings = field(default_factory=CellSettings)
+
+
+class Ground:
+    """What all observers of a process share: the network made ready for matching, sums and sites. Nothing in it depends on what was observed."""
+
+    def __init__(self, network: Network, settings: ObserveSettings | None = None) -> None:
+        self.settings = settings or ObserveSettings()
+        self.network = network
+        self.matching = Matching.of(network, self.settings.track, self.settings.hmm)
+        self.pieces = Pieces(network, self.settings.cells)
+
+    @cached_property
+    def placer(self) -> SitePlacer:
+        """Made when the first site is heard of."""
+        return SitePlacer(self.network)
 
 
 @dataclass(slots=True)
@@ -67,18 +86,17 @@ class Tally:
 class Observer:
     """State of one raw partition: vehicles, open windows, dedupe memory."""
 
-    def __init__(
-        self, city: City, feed: str, partition: int, network: Network, settings: ObserveSettings | None = None, *, raw_topic: str = ""
-    ) -> None:
-        self.city, self.feed, self.partition, self.network = city, city.feed(feed), partition, network
-        self.settings = settings or ObserveSettings()
+    def __init__(self, city: City, feed: str, partition: int, ground: Ground, *, raw_topic: str = "") -> None:
+        self.city, self.feed, self.partition = city, city.feed(feed), partition
+        self.network, self.settings = ground.network, ground.settings
         self.raw_topic = raw_topic or f"raw.{city.name}.{feed}"
         self.parser = parser(self.feed, city)
-        self.plane = Plane(network.crs)
+        self.plane = ground.matching.plane
         self.vehicles = Vehicles()
-        self.tracker = Tracker(network, self.settings.track)
-        self.pieces = Pieces(network, self.settings.cells)
-        self.sensors = Sensors(network, self.plane)
+        self.tracker = Tracker(ground.matching.points, ground.matching.track)
+        self.free = ground.matching.free_matcher()
+        self.pieces = ground.pieces
+        self.sensors = Sensors(ground)
         self.meter = Meter()
         self.tally = Tally()
         self.log_ms = 0  #: the only "now"
@@ -86,7 +104,7 @@ class Observer:
         self.simulated = False
         self._new_rows: list[Rows] = []
         self._cells = concat([])
-        self._shape_of: dict[Trip, int] = {}
+        self._route_of: dict[Trip, tuple[int, int, bool]] = {}
 
     # ------------------------------------------------------------------ feeding
 
@@ -147,20 +165,18 @@ class Observer:
         keep = keep[~closed]
         slot = self.vehicles.slots_of([c.vehicle_id[i] for i in keep], c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
-        m = _Match.empty(len(keep))
+        m = _Match(len(keep))
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
+        m.shape, m.profile, m.counts = self._routes([c.trip[i] for i in keep])
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
-        shape = self._shapes([c.trip[i] for i in keep])
         for rows in _rounds(slot):
-            self._round(c, keep, rows, slot, shape, east, north, heading, m)
+            self._round(c, keep, rows, slot, east, north, heading, m)
         self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[keep], c.ingest_ms[keep])
 
         new = m.verdict == NEW
         too_old = keep[m.verdict == TOO_OLD]
         duplicates = int((m.verdict == DUPLICATE).sum())
-        out.add(
-            "vehicle-position", positions(self, c, keep[new], m.segment[new], m.offset_mm[new], m.on[new], m.off_route[new], shape[new])
-        )
+        out.add("vehicle-position", positions(self, c, keep[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new]))
         out.add("late", late_records(self, c, late, "window_closed", offset) + late_records(self, c, too_old, "older_than_memory", offset))
         t = self.tally
         t.accepted += int(new.sum())
@@ -172,61 +188,95 @@ class Observer:
         return duplicates
 
     def _round(
-        self, c: VehicleColumns, keep: I64, rows: I64, slot: I64, shape: I64, east: F64, north: F64, heading: tuple[F64, F64], m: _Match
+        self, c: VehicleColumns, keep: I64, rows: I64, slot: I64, east: F64, north: F64, heading: tuple[F64, F64], m: _Match
     ) -> None:
-        """One event each of distinct vehicles."""
+        """One event each of distinct vehicles: remember it, and if it is a newer fix, follow the shape or match freely."""
         i, s = keep[rows], slot[rows]
         verdict = self.vehicles.recall(s, c.event_ms[i], c.event[i])
         m.verdict[rows] = verdict
+        last_ms = self.vehicles.last_ms[s]
+        self.tally.out_of_order += int((c.event_ms[i] < self.vehicles.previous_ms[s]).sum())
+        self.vehicles.previous_ms[s] = c.event_ms[i]
+        self.vehicles.last_ms[s] = np.maximum(last_ms, c.event_ms[i])
         new = verdict == NEW
+        after = c.event_ms[i][new] > last_ms[new]
         rows, i, s = rows[new], i[new], s[new]
-        after = c.event_ms[i] > self.tracker.t_ms[s]
-        located = np.isfinite(east[rows])
-        self.tally.out_of_order += int((~after).sum())
-        fix = after & located
+        fix = after & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
         rows, i, s = rows[fix], i[fix], s[fix]
         if not rows.size:
             return
+        event_ms, ingest_ms = c.event_ms[i], c.ingest_ms[i]
         before_doors, before_stop = self.vehicles.doors[s], self.vehicles.at_stop[s]
         doors = np.where(c.doors_open[i] >= 0, c.doors_open[i], before_doors)
         at_stop = c.at_stop[i]
-        p = self.tracker.step(
-            s, shape[rows], c.event_ms[i], east[rows], north[rows], (heading[0][rows], heading[1][rows]), c.speed_mps[i], c.odometer_m[i]
-        )
+        boarding = (doors == 1) | (before_doors == 1) | ((at_stop == 1) & (before_stop == 1))
         self.vehicles.doors[s], self.vehicles.at_stop[s] = doors, at_stop
+        p = self.tracker.step(
+            s, m.shape[rows], event_ms, east[rows], north[rows], (heading[0][rows], heading[1][rows]), c.speed_mps[i], c.odometer_m[i]
+        )
         m.on[rows], m.off_route[rows] = p.on, p.off_route
-        on = rows[p.on]
-        m.segment[on], m.offset_mm[on] = self.pieces.place(p.shape[p.on], p.s_mm[p.on])
-        if p.step.any():
-            k = p.step
-            boarding = (doors[k] == 1) | (before_doors[k] == 1) | ((at_stop[k] == 1) & (before_stop[k] == 1))
-            done = self.pieces.rows(s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], c.event_ms[i][k], boarding)
-            open_ = (done.window + 1) * WINDOW_MS + self.settings.lateness_ms >= _by(done.who, s[k], c.ingest_ms[i][k])
-            self._new_rows.append(Rows(done.window[open_], done.segment[open_], done.who[open_], done.sums[open_]))
+        if p.on.any():
+            on = rows[p.on]
+            segment, offset_mm = self.pieces.place(p.shape[p.on], p.s_mm[p.on])
+            m.segment[on], m.offset_m[on] = segment, offset_mm / 1000.0
+            for k in s[p.on & self.vehicles.unshaped[s]].tolist():
+                self.free.clear(k)
+            self.vehicles.unshaped[s[p.on]] = False
+            k = p.step & m.counts[rows]
+            if k.any():
+                sums = self.pieces.rows(s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k])
+                self._keep_open(sums, s[k], ingest_ms[k])
+        off = np.flatnonzero(~p.on)
+        if off.size:
+            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], m)
 
-    def _shapes(self, trips: list[Trip]) -> I64:
-        """Shape of each event's trip; only a trip under way follows one."""
-        cache, out, last = self._shape_of, np.empty(len(trips), np.int64), None
-        k = -1
-        for n, trip in enumerate(trips):
+    def _match_freely(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, boarding: Bool, m: _Match) -> None:
+        """Vehicles without a shape, or that have left it."""
+        self.vehicles.unshaped[s] = True
+        step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
+        m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
+        t = step.traversals
+        if len(t.slot):
+            order = np.argsort(s)
+            row = order[np.searchsorted(s[order], t.slot)]
+            k = m.counts[rows[row]]
+            dist = np.maximum(np.rint(t.to_offset_m * 1000).astype(np.int64) - np.rint(t.from_offset_m * 1000).astype(np.int64), 0)
+            sums = self.pieces.free_rows(t.slot[k], t.segment[k], dist[k], t.t0_ms[k], t.t1_ms[k], boarding[row][k])
+            self._keep_open(sums, s, c.ingest_ms[i])
+
+    def _keep_open(self, sums: Rows, slots: I64, ingest_ms: I64) -> None:
+        """Keep the contributions whose window was still open when their event was received."""
+        open_ = (sums.window + 1) * WINDOW_MS + self.settings.lateness_ms >= _by(sums.who, slots, ingest_ms)
+        self._new_rows.append(Rows(sums.window[open_], sums.segment[open_], sums.who[open_], sums.sums[open_]))
+
+    def _routes(self, trips: list[Trip]) -> tuple[I64, I8, Bool]:
+        """Of each event's trip: shape (-1 none), who may drive where, and whether its speed tells of traffic."""
+        cache, last = self._route_of, None
+        n = len(trips)
+        shape, profile, counts = np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.bool_)
+        found: tuple[int, int, bool] = (-1, 0, False)
+        for k, trip in enumerate(trips):
             if trip is not last:
                 last = trip
-                found = cache.get(trip)
-                if found is None:
-                    found = self._shape(trip)
+                known = cache.get(trip)
+                if known is None:
+                    known = self._route(trip)
                     if len(cache) > 20_000:
                         cache.clear()
-                    cache[trip] = found
-                k = found
-            out[n] = k
-        return out
+                    cache[trip] = known
+                found = known
+            shape[k], profile[k], counts[k] = found
+        return shape, profile, counts
 
-    def _shape(self, trip: Trip) -> int:
-        if trip.phase != "ongoing":
-            return -1
-        return self.network.schedule.shape_of(
+    def _route(self, trip: Trip) -> tuple[int, int, bool]:
+        """Only a trip under way follows its shape, and only its driving tells of traffic: before it and after it a vehicle waits where it likes."""
+        profile = PROFILE_OF_MODE.get(trip.mode, NOT_ON_STREETS)
+        if trip.phase != "ongoing" or profile == NOT_ON_STREETS:
+            return -1, profile, False
+        shape = self.network.schedule.shape_of(
             trip_id=trip.trip_id, route_id=trip.route_id, direction_id=trip.direction_id, start_time=trip.start_time
         )
+        return shape, profile, True
 
     # -------------------------------------------------------------------- sums
 
@@ -241,6 +291,8 @@ class Observer:
         self._cells = Rows(all_cells.window[open_], all_cells.segment[open_], all_cells.who[open_], all_cells.sums[open_])
         gone = self.vehicles.forget(self.log_ms, np.unique(self._cells.who))
         self.tracker.reset(np.array(gone, np.int64))
+        for k in gone:
+            self.free.clear(k)
         who, index = np.unique(rows.who, return_inverse=True)
         entities = int((self.vehicles.heard_ms >= self.log_ms - HEARD_MS).sum()) + self.sensors.heard(self.log_ms - HEARD_MS)
         return wire.encode(
@@ -262,7 +314,8 @@ class Observer:
         cells = self._cells
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
-            "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "meter": self.meter.export(), "sensors": self.sensors.export(),
+            "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
+            "meter": self.meter.export(), "sensors": self.sensors.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
         }  # fmt: skip
@@ -279,6 +332,8 @@ class Observer:
         self.vehicles.restore(state["vehicles"])
         self.tracker.grow(len(self.vehicles.cursor))
         self.tracker.restore(np.arange(len(self.vehicles.ids)), state["tracker"])
+        for k, one in state["free"].items():
+            self.free.restore(int(k), one)
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
         self.tally = Tally(**state["tally"])
@@ -287,19 +342,20 @@ class Observer:
         self.offset, self.log_ms, self.simulated = state["offset"], state["log_ms"], state["simulated"]
 
 
-@dataclass(slots=True)
 class _Match:
-    """What became of each kept event of an envelope."""
+    """What became of each kept event of an envelope, columns (n,)."""
 
-    verdict: I64
-    on: I64
-    off_route: I64
-    segment: I64
-    offset_mm: I64
+    __slots__ = ("counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "verdict")
 
-    @classmethod
-    def empty(cls, n: int) -> _Match:
-        return cls(np.full(n, -1), np.zeros(n, np.bool_), np.zeros(n, np.bool_), np.full(n, -1), np.zeros(n, np.int64))
+    def __init__(self, n: int) -> None:
+        self.verdict: I8 = np.full(n, -1, np.int8)
+        self.shape: I64 = np.full(n, -1, np.int64)
+        self.profile: I8 = np.zeros(n, np.int8)
+        self.counts: Bool = np.zeros(n, np.bool_)
+        self.on: Bool = np.zeros(n, np.bool_)
+        self.off_route: Bool = np.zeros(n, np.bool_)
+        self.segment: I64 = np.full(n, -1, np.int64)
+        self.offset_m: F64 = np.zeros(n)
 
 
 def _rounds(slot: I64) -> list[I64]:

@@ -11,7 +11,7 @@ from geo.network import Network
 from streams import partial as wire
 from streams.cells import WINDOW_MS
 from streams.fuse import Fuser, FuseSettings
-from streams.observe import Observer, ObserveSettings, Tally
+from streams.observe import Ground, Observer, ObserveSettings, Tally
 from streams.outputs import Outputs
 
 #: Log time between two flushes of an observer, milliseconds. Provisional records can be no fresher.
@@ -30,10 +30,9 @@ class Run:
 
     def __post_init__(self) -> None:
         self.fuser = Fuser(self.city, self.network, self.fuse)
+        ground = Ground(self.network, self.observe)
         self.observers = {
-            (f.name, p): Observer(
-                self.city, f.name, p, self.network, self.observe, raw_topic=f"{self.raw_prefix}raw.{self.city.name}.{f.name}"
-            )
+            (f.name, p): Observer(self.city, f.name, p, ground, raw_topic=f"{self.raw_prefix}raw.{self.city.name}.{f.name}")
             for f in self.city.feeds
             for p in range(f.partitions)
         }

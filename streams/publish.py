@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BODY_LIMIT = 4096
 
 
-def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_mm: I64, on: Bool, off_route: Bool, shape: I64) -> list[Out]:
+def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F64, on: Bool, off_route: Bool) -> list[Out]:
     """``vehicle-position`` of the accepted events ``at``."""
     if not len(at):
         return []
@@ -35,7 +35,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_mm: 
         _optional(c.lat_deg[at], 6), _optional(c.lon_deg[at], 6), _optional(c.speed_mps[at], 2), _optional(c.heading_deg[at], 1),
         _optional(c.odometer_m[at], 1), _optional(c.delay_s[at], 0), _optional(c.occupancy_pct[at], 1),
         c.doors_open[at].tolist(), c.at_stop[at].tolist(), c.method[at].tolist(), c.event[at].tolist(),
-        segment.tolist(), (offset_mm / 1000.0).tolist(), on.tolist(), off_route.tolist(), shape.tolist(), strict=True,
+        segment.tolist(), np.round(offset_m, 3).tolist(), on.tolist(), off_route.tolist(), strict=True,
     )  # fmt: skip
     for (
         i,
@@ -57,7 +57,6 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_mm: 
         off_m,
         is_on,
         off,
-        shp,
     ) in columns:
         trip = c.trip[i]
         vehicle = c.vehicle_id[i]
@@ -87,7 +86,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_mm: 
             occupancy_pct=occu,
             segment_id=ids[seg] if seg >= 0 else None,
             offset_m=off_m if seg >= 0 else None,
-            off_route=False if is_on and shp >= 0 else (True if off else None),
+            off_route=False if is_on else (True if off else None),
             simulated=simulated,
         )
         out.append(Out(vehicle.encode(), encode(record), ms, f"vehicle-position:{vehicle}:{ms}:{EVENTS[event]}"))

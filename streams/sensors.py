@@ -8,9 +8,6 @@ import msgspec
 import numpy as np
 
 from connectors.columns import Parsed, Reject, SensorColumns, Site
-from geo.network import Network
-from geo.project import Plane
-from geo.sites import SitePlacer
 from models.clock import rfc3339
 from models.records import SensorObservation, encode
 from streams.cells import WINDOW_MS
@@ -20,7 +17,7 @@ from streams.partial import SensorRow
 from streams.publish import late
 
 if TYPE_CHECKING:
-    from streams.observe import Observer
+    from streams.observe import Ground, Observer
 
 #: More vehicles an hour than a lane group carries, and faster than any, are errors.
 MAX_FLOW_VPH = 20_000.0
@@ -30,9 +27,8 @@ MAX_SPEED_KMH = 250.0
 class Sensors:
     """Sites with their segments, and the last reading of each direction."""
 
-    def __init__(self, network: Network, plane: Plane) -> None:
-        self._network, self._plane = network, plane
-        self._placer: SitePlacer | None = None
+    def __init__(self, ground: Ground) -> None:
+        self._ground, self._network, self._plane = ground, ground.network, ground.matching.plane
         self.sites: dict[str, Site] = {}  #: "site:direction" -> site
         self.segment: dict[str, int] = {}
         self.last: dict[str, list[Any]] = {}  #: "site:direction" -> [window_end_ms, flow, speed, ingest_ms]
@@ -55,10 +51,8 @@ class Sensors:
         if old != site:
             self.sites[key] = site
             if np.isfinite(site.lat_deg) and np.isfinite(site.lon_deg):
-                if self._placer is None:
-                    self._placer = SitePlacer(self._network)
                 east, north = self._plane.to_plane(np.array([site.lat_deg]), np.array([site.lon_deg]))
-                self.segment[key] = self._placer.place(float(east[0]), float(north[0]), site.direction, site.bearing_deg)
+                self.segment[key] = self._ground.placer.place(float(east[0]), float(north[0]), site.direction, site.bearing_deg)
 
     def _readings(self, c: SensorColumns, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
         duplicates = 0

@@ -27,6 +27,9 @@ class Vehicles:
         self.recent: I64 = np.empty((0, MEMORY), np.int64)  #: event_ms * 32 + event, a ring
         self.cursor: I64 = np.empty(0, np.int64)
         self.heard_ms: I64 = np.empty(0, np.int64)  #: log time
+        self.last_ms: I64 = np.empty(0, np.int64)  #: newest event time
+        self.previous_ms: I64 = np.empty(0, np.int64)  #: event time of the last event received
+        self.unshaped: Bool = np.empty(0, np.bool_)  #: matched without a shape
         self.doors: I8 = np.empty(0, np.int8)
         self.at_stop: I8 = np.empty(0, np.int8)
 
@@ -56,7 +59,8 @@ class Vehicles:
                 self._grow(max(64, 2 * s))
         self.slot[vehicle_id] = s
         self.recent[s] = NEVER
-        self.cursor[s], self.heard_ms[s], self.doors[s], self.at_stop[s] = 0, NEVER, -1, -1
+        self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
+        self.unshaped[s], self.doors[s], self.at_stop[s] = False, -1, -1
         return s
 
     def _grow(self, size: int) -> None:
@@ -64,6 +68,9 @@ class Vehicles:
         self.recent = np.concatenate([self.recent, np.full((more, MEMORY), NEVER)])
         self.cursor = np.concatenate([self.cursor, np.zeros(more, np.int64)])
         self.heard_ms = np.concatenate([self.heard_ms, np.full(more, NEVER)])
+        self.last_ms = np.concatenate([self.last_ms, np.full(more, NEVER)])
+        self.previous_ms = np.concatenate([self.previous_ms, np.full(more, NEVER)])
+        self.unshaped = np.concatenate([self.unshaped, np.zeros(more, np.bool_)])
         self.doors = np.concatenate([self.doors, np.full(more, -1, np.int8)])
         self.at_stop = np.concatenate([self.at_stop, np.full(more, -1, np.int8)])
 
@@ -100,6 +107,9 @@ class Vehicles:
             "recent": self.recent[:n].tobytes(),
             "cursor": self.cursor[:n].tobytes(),
             "heard_ms": self.heard_ms[:n].tobytes(),
+            "last_ms": self.last_ms[:n].tobytes(),
+            "previous_ms": self.previous_ms[:n].tobytes(),
+            "unshaped": self.unshaped[:n].tobytes(),
             "doors": self.doors[:n].tobytes(),
             "at_stop": self.at_stop[:n].tobytes(),
         }
@@ -109,7 +119,8 @@ class Vehicles:
         n = len(self.ids)
         self.slot = {v: s for s, v in enumerate(self.ids) if v}
         self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
-        for name in ("cursor", "heard_ms"):
+        self.unshaped = np.frombuffer(data["unshaped"], np.bool_).copy()
+        for name in ("cursor", "heard_ms", "last_ms", "previous_ms"):
             setattr(self, name, np.frombuffer(data[name], np.int64).copy())
         for name in ("doors", "at_stop"):
             setattr(self, name, np.frombuffer(data[name], np.int8).copy())

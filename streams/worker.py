@@ -29,7 +29,7 @@ from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_to
 from streams.admin import ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
-from streams.observe import Observer, ObserveSettings
+from streams.observe import Ground, Observer, ObserveSettings
 from streams.outputs import Outputs
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.writer import Writer, make_producer
@@ -116,6 +116,7 @@ class CityWorker:
 
     def __init__(self, city: City, network: Network, settings: WorkerSettings, registry: CollectorRegistry | None = None) -> None:
         self.city, self.network, self.settings = city, network, settings
+        self.ground = Ground(network, settings.observe)
         self.metrics = WorkerMetrics(registry or CollectorRegistry())
         self.drivers: dict[TP, PartitionDriver] = {}
         self._making: dict[TP, asyncio.Lock] = {}
@@ -216,7 +217,7 @@ class CityWorker:
             step = FuseStep(Fuser(self.city, self.network, self.settings.fuse))
         else:
             feed = self.feed_of[tp.topic]
-            step = ObserveStep(Observer(self.city, feed, tp.partition, self.network, self.settings.observe, raw_topic=tp.topic))
+            step = ObserveStep(Observer(self.city, feed, tp.partition, self.ground, raw_topic=tp.topic))
         driver = PartitionDriver(step, self.sink, time.monotonic, self.settings.driver)
         begin = time.monotonic()
         next_offset = await driver.recover(await self.store.read(step.owner))
