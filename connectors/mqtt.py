@@ -138,8 +138,9 @@ class MqttSource:
                     raise FeedUnavailable("the broker took the connection but not the subscription")
         finally:
             self.connected = False
-            client.disconnect()
-            client.loop(timeout=0.1)
+            if client.socket() is not None:
+                client.disconnect()
+                client.loop(timeout=0.1)
 
     def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, code: Any, _properties: Any) -> None:
         if code.is_failure:

@@ -201,12 +201,14 @@ class FeedConnector:
         if self._mqtt is not None:
             self._mqtt.start()
         stopping = asyncio.create_task(stop.wait())
+        good = False
         try:
             watched: list[asyncio.Future[Any]] = [stopping, sender, self._failed, pump, *pollers]
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             await asyncio.wait([pump], timeout=5)  # it sees ``stop`` by itself, and must not lose what it has in hand
+            good = True
         finally:
             for task in (stopping, pump, *pollers):
                 task.cancel()
@@ -215,12 +217,15 @@ class FeedConnector:
             await asyncio.gather(stopping, pump, *pollers, return_exceptions=True)
             for p in self._pollers:
                 await p.close()
-            if not sender.done():
-                try:
-                    await asyncio.wait_for(self._finish(sender), 5)
-                except TimeoutError:
-                    sender.cancel()
+            if not good:
+                sender.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
+        try:
+            await asyncio.wait_for(self._finish(sender), 5)
+        except TimeoutError as e:
+            raise DeliveryFailed(f"{self.feed.name}: not everything was written within 5 s of the stop") from e
+        if self._failed.done():
+            self._failed.result()
 
     async def _finish(self, sender: asyncio.Task[None]) -> None:
         """What is still held goes out, with a last tick that says why it is the last."""
@@ -356,9 +361,8 @@ class FeedConnector:
             await _delivered(asyncio.gather(*under_way))
 
     def _check(self, future: asyncio.Future[Any]) -> None:
-        if self._failed is None or self._failed.done() or future.cancelled():
-            return
-        if (e := future.exception()) is not None:
+        e = None if future.cancelled() else future.exception()
+        if e is not None and self._failed is not None and not self._failed.done():
             self._failed.set_exception(DeliveryFailed(f"{self.feed.name}: {type(e).__name__}: {e}"))
 
     def _dropped(self) -> int:

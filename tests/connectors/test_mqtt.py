@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +11,12 @@ from pathlib import Path
 import pytest
 from paho.mqtt import publish
 
-sys.path.insert(0, str(Path(__file__).parent))
-from mqtt_brokers import MOSQUITTO, Ports, amqtt, mosquitto
-
 from connectors.cities import Mqtt
 from connectors.envelope import Item
 from connectors.mqtt import MAX_MESSAGE, MqttSource
 from connectors.secrets import login
 from models.errors import ConfigError
+from tests.connectors.mqtt_brokers import MOSQUITTO, Ports, amqtt, mosquitto
 
 TOPIC = "/hfp/v2/journey/ongoing/vp/bus/0018/00423/2550/1/Itäkeskus (M)/07:24/1/0/60;24/19/75/80"
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (Debian: apt-get install mosquitto)")
