@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -105,12 +106,12 @@ def segment_feature(picture: Picture, segment_id: str) -> bytes:
 
 
 def network_geojson(picture: Picture) -> bytes:
-    """Geometry and fixed properties of all segments; the integer id of a feature is its place in the list."""
+    """Geometry and fixed properties of all segments, in the order of their ids."""
     ids, _ = picture.network()
     features = [
-        b'{"type":"Feature","id":%d,"geometry":%b,"properties":{"segment_id":%b,"represents":%b,%b}}'
-        % (n, s.geometry, _encode(i), s.represents, s.properties)
-        for n, i in enumerate(ids)
+        b'{"type":"Feature","geometry":%b,"properties":{"segment_id":%b,"represents":%b,%b}}'
+        % (s.geometry, _encode(i), s.represents, s.properties)
+        for i in ids
         for s in (picture.segments[i],)
     ]
     return b'{"type":"FeatureCollection","network_version":%b,"features":[%b]}' % (_encode(picture.network_version()), b",".join(features))
@@ -177,10 +178,12 @@ async def cities(request: web.Request) -> web.Response:
 
 
 async def segments(request: web.Request) -> web.Response:
-    only(request, "bbox", "limit", "offset")
+    only(request, "bbox", "limit", "name", "offset")
     s, area = served(request), box(request)
     limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
-    etag = f"{_BOOT}-{s.picture.state_changes}-{limit}-{offset}-{'' if area is None else '_'.join(map(repr, area))}"
+    name = request.query.get("name", "").strip().lower()
+    asked = hashlib.sha256(repr((limit, offset, area, name)).encode()).hexdigest()[:12]
+    etag = f"{_BOOT}-{s.picture.state_changes}-{asked}"
     if has(request, etag):
         return not_modified(etag)
     ids, boxes = s.picture.network()
@@ -188,6 +191,9 @@ async def segments(request: web.Request) -> web.Response:
     if area is not None:
         west, south, east, north = area
         rows = np.flatnonzero((boxes[:, 0] <= east) & (boxes[:, 2] >= west) & (boxes[:, 1] <= north) & (boxes[:, 3] >= south))
+    if name:
+        names = s.picture.names()
+        rows = rows[[name in names[n] for n in rows.tolist()]]
     page = rows[offset : offset + limit]
     links = [{"rel": "self", "type": GEOJSON, "href": str(request.rel_url)}]
     if offset + len(page) < len(rows):
@@ -217,7 +223,8 @@ async def segment(request: web.Request) -> web.Response:
 
 
 async def network(request: web.Request) -> web.Response:
-    only(request)
+    """``version`` is for the caches between here and the page; whatever it says, the network of now is served."""
+    only(request, "version")
     return (await served(request).network()).answer(request)
 
 

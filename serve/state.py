@@ -6,6 +6,7 @@ Fed with records of the open topics in any order; a record that is older than wh
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -82,6 +83,7 @@ class HeldSegment(msgspec.Struct, gc=False):
     properties: bytes  #: JSON members without braces; no name in it is a name of a segment-state
     represents: bytes  #: JSON string
     network_version: str
+    name: str  #: lower case, for searching; empty when it has none
     box: tuple[float, float, float, float]  #: west, south, east, north, degrees
 
 
@@ -208,6 +210,7 @@ class Picture:
             properties=_encode({k: v for k, v in fixed.items() if v is not None})[1:-1],
             represents=_encode(s.represents),
             network_version=s.network_version,
+            name=sys.intern((s.name or "").lower()),
             box=(min(lon), min(lat), max(lon), max(lat)),
         )
         self.network_changes += 1
@@ -295,6 +298,10 @@ class Picture:
             boxes = np.array([self.segments[i].box for i in ids], dtype=np.float64).reshape(-1, 4)
             self._order = (self.network_changes, ids, boxes)
         return self._order[1], self._order[2]
+
+    def names(self) -> list[str]:
+        """Street names in lower case, in the order of ``network``."""
+        return [self.segments[i].name for i in self.network()[0]]
 
     def network_version(self) -> str | None:
         """Version of the network whose records were read; several joined by "+" while one replaces another."""

@@ -10,7 +10,7 @@ const QUIET_MS = 40000; // the stream lives, but nothing comes through it
 const $ = (id) => document.getElementById(id);
 
 const page = {
-  city: null, map: null, stream: null, network: null, networkTag: null,
+  city: null, map: null, stream: null, networkTag: null,
   order: new Map(), // segment_id -> [window start ms, revision]
   vehicles: new Map(), health: new Map(),
   logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, selected: null,
@@ -132,9 +132,7 @@ async function load() {
     const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
     const picture = await getJson(`${base}/picture`);
     if (picture.network !== page.networkTag) {
-      const network = await getJson(`${base}/network`);
-      page.network = network;
-      page.map.setNetwork(network);
+      page.map.setNetwork(`${base}/network?version=${encodeURIComponent(picture.network)}`);
       page.order.clear();
       const fresh = page.networkTag === null;
       page.networkTag = picture.network;
@@ -207,7 +205,7 @@ function openPanel(kind, id, title, rows, caution, topic, record) {
 }
 
 function closePanel() {
-  if (page.selected?.kind === "segment") page.map.setSegment(page.selected.id, { selected: false });
+  page.map.selectSegment(null);
   page.map.selectVehicle(null);
   page.selected = null;
   $("panel").hidden = true;
@@ -217,6 +215,7 @@ async function showSegment(id, state) {
   const feature = await getJson(`/api/v1/cities/${encodeURIComponent(page.city.name)}/segments/${encodeURIComponent(id)}`).catch(() => null);
   if (!feature || (state && page.selected?.id !== id)) return;
   const p = feature.properties;
+  if (!state) page.map.selectSegment(feature);
   let caution = null;
   if (p.origin === "none") caution = t("caution_none");
   else if (p.origin === "inferred" || p.origin === "historical") caution = t("caution_inferred");
@@ -233,7 +232,6 @@ function showVehicle(id) {
 function select(kind, id) {
   closePanel();
   if (kind === "segment") {
-    page.map.setSegment(id, { selected: true });
     showSegment(id);
   } else {
     page.map.selectVehicle(id);
@@ -243,23 +241,20 @@ function select(kind, id) {
 
 // ---- search, legend, start
 
-function search(text) {
+async function search(text) {
   const wanted = text.trim().toLowerCase(), found = [];
   const offer = (label, act) => found.push(make("li", Object.assign(make("button", label, { type: "button" }), { onclick: () => { act(); $("found").replaceChildren(); } })));
   if (wanted.length > 1) {
-    const streets = new Map(); // name -> its segments
-    for (const f of page.network?.features ?? []) {
-      const name = f.properties.name;
-      if (!name?.toLowerCase().includes(wanted)) continue;
-      if (streets.has(name)) streets.get(name).push(f);
-      else if (streets.size < 8) streets.set(name, [f]);
-    }
-    for (const [name, parts] of streets) {
+    const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
+    const { features } = await getJson(`${base}/segments?limit=500&name=${encodeURIComponent(wanted)}`).catch(() => ({ features: [] }));
+    if ($("query").value.trim().toLowerCase() !== wanted) return; // typed on meanwhile
+    const streets = Map.groupBy?.(features, (f) => f.properties.name) ?? new Map(features.map((f) => [f.properties.name, [f]]));
+    for (const [name, parts] of [...streets].slice(0, 8)) {
       offer(name, () => {
         const box = new maplibregl.LngLatBounds();
         for (const f of parts) for (const c of f.geometry.coordinates) box.extend(c);
         page.map.fit(box, { maxZoom: 16 });
-        select("segment", parts.reduce((a, f) => (f.properties.length_m > a.properties.length_m ? f : a)).properties.segment_id);
+        select("segment", parts.reduce((a, f) => (f.properties.length_m > a.properties.length_m ? f : a)).id);
       });
     }
     for (const [id, { record: v }] of page.vehicles) {
@@ -268,7 +263,7 @@ function search(text) {
         offer(`${t("vehicle")} ${id}${v.route_id ? ` · ${v.route_id}` : ""}`, () => { page.map.flyTo(id); select("vehicle", id); });
       }
     }
-    if (!found.length) found.push(make("li", t("nothing")));
+    if (!found.length) found.push(make("li", t("nothing"), { class: "nothing" }));
   }
   $("found").replaceChildren(...found);
 }
@@ -276,7 +271,7 @@ function search(text) {
 function legend() {
   const row = (cls, words) => [make("dt", make("span", "", { class: cls })), make("dd", words)];
   const grades = ["A", "B", "C", "D", "E", "F"].flatMap((g) => row(`line ${g}`, t(`L${g}`)));
-  const other = [...row("line unsure", t("unsure", { p: UNSURE_BELOW * 100 })), ...row("line dashed inferred", t("inferred")), ...row("line thin none", t("no_origin")), ...row("line dashed closed", t("closed"))];
+  const other = [...row("line unsure", t("unsure", { p: UNSURE_BELOW * 100 })), ...row("line dashed inferred", t("inferred")), ...row("line thin none", t("no_origin")), ...row("line closed", t("closed"))];
   const delays = ["on_time", "late", "very_late", "early", "delay_unknown"].flatMap((d) => row(`disc ${d}`, t(d)));
   $("legend").querySelector("summary").textContent = t("legend");
   $("legend-body").replaceChildren(make("h3", t("los")), make("dl", [...grades, ...other]), make("h3", t("vehicles")), make("dl", delays));
@@ -297,7 +292,7 @@ async function start() {
   $("language").append(...Object.entries(names).map(([code, name]) => new Option(name, code, false, code === language)));
   $("language").onchange = (e) => goTo({ lang: e.target.value });
   $("query").oninput = (e) => search(e.target.value);
-  $("search").onsubmit = (e) => { e.preventDefault(); $("found").querySelector("button")?.click(); };
+  $("search").onsubmit = async (e) => { e.preventDefault(); await search($("query").value); $("found").querySelector("button")?.click(); };
   $("close").onclick = closePanel;
   addEventListener("keydown", (e) => {
     if (e.key !== "Escape") return;

@@ -7,10 +7,18 @@ const JUMP_DEG = 0.01; // farther than this a vehicle is put there at once
 const FRAME_MS = 66;
 const SILENT_MS = 30000; // paler when silent for longer
 const GRADES = ["A", "B", "C", "D", "E", "F"];
-const MEASURED = ["in", ["coalesce", ["feature-state", "origin"], "none"], ["literal", ["measured", "blended"]]];
-const INFERRED = ["in", ["coalesce", ["feature-state", "origin"], "none"], ["literal", ["inferred", "historical"]]];
+const SHOW_EVERY_MS = 400; // changes of segments are drawn together
+const DASH_ZOOM = 12.5; // dashes below it would be a blur
+const ORIGIN = ["coalesce", ["feature-state", "origin"], "none"];
+const MEASURED = ["in", ORIGIN, ["literal", ["measured", "blended"]]];
+const INFERRED = ["in", ORIGIN, ["literal", ["inferred", "historical"]]];
+const CLOSED = ["boolean", ["feature-state", "closed"], false];
 const CONFIDENCE = ["coalesce", ["feature-state", "confidence"], 0];
 const LOS = ["coalesce", ["feature-state", "los"], "unknown"];
+const MAJOR = ["motorway", "trunk", "primary", "motorway_link", "trunk_link"];
+const MIDDLE = ["secondary", "tertiary", "primary_link", "secondary_link", "transit_line", "tram"];
+// Seen from afar a city is its main streets and lines: small streets would hide them, and cost more than they tell.
+const BY_ZOOM = ["step", ["zoom"], ["in", ["get", "road_class"], ["literal", [...MAJOR, ...MIDDLE]]], 11.7, true];
 
 export function delayClass(delay) {
   if (delay === undefined) return "unknown";
@@ -24,33 +32,31 @@ function colour(name) {
 }
 
 function byClass(major, middle, minor) {
-  return ["match", ["get", "road_class"],
-    ["motorway", "trunk", "primary", "motorway_link", "trunk_link"], major,
-    ["secondary", "tertiary", "primary_link", "secondary_link", "transit_line"], middle, minor];
+  return ["match", ["get", "road_class"], MAJOR, major, MIDDLE, middle, minor];
 }
 
-function width(factor) {
-  const at = (a, b, c) => byClass(a * factor, b * factor, c * factor);
-  return ["interpolate", ["exponential", 1.4], ["zoom"], 10, at(1.4, 1.1, 0.7), 13, at(3, 2.4, 1.8), 16, at(6, 5.2, 4.2), 19, at(14, 13, 12)];
+// Measured streets are wide, inferred ones half of that, those without data a hair: at once by class and by state.
+function width() {
+  const at = (a, b, c) => ["*", byClass(a, b, c), ["case", ["any", MEASURED, CLOSED], 1, INFERRED, 0.5, 0.33]];
+  return ["interpolate", ["exponential", 1.4], ["zoom"], 10, at(1.6, 1.3, 0.9), 13, at(3, 2.4, 1.8), 16, at(6, 5.2, 4.2), 19, at(14, 13, 12)];
 }
 
 // Traffic drives on the right: each direction is drawn on its own side once there is room.
 const OFFSET = ["interpolate", ["exponential", 1.6], ["zoom"], 12.5, 0, 14, 2, 16, 4, 19, 12];
 
 function layers() {
-  const los = (otherwise) => ["match", LOS, ...GRADES.flatMap((g) => [g, colour(g)]), otherwise];
-  const line = (id, paint) => ({ id, type: "line", source: "network", layout: { "line-cap": paint["line-dasharray"] ? "butt" : "round", "line-join": "round" }, paint: { "line-offset": OFFSET, ...paint } });
-  const fade = ["interpolate", ["linear"], CONFIDENCE, UNSURE_BELOW, 0.62, 0.8, 1];
+  const los = ["match", LOS, ...GRADES.flatMap((g) => [g, colour(g)]), colour("none")];
+  const painted = ["case", CLOSED, colour("closed"), ["==", ORIGIN, "none"], colour("none"), ["all", MEASURED, ["<", CONFIDENCE, UNSURE_BELOW]], colour("unsure"), los];
+  const sure = ["case", CLOSED, 1, MEASURED, ["interpolate", ["linear"], CONFIDENCE, UNSURE_BELOW, 0.68, 0.8, 1], INFERRED];
+  const network = { type: "line", source: "network", filter: BY_ZOOM };
   return [
     { id: "ground", type: "background", paint: { "background-color": colour("ground") } },
-    line("selected", { "line-color": colour("accent"), "line-opacity": ["case", ["boolean", ["feature-state", "selected"], false], 0.45, 0],
-      "line-width": ["interpolate", ["linear"], ["zoom"], 10, 8, 16, 16, 19, 30] }),
-    line("streets", { "line-color": colour("none"), "line-width": width(0.33), "line-opacity": ["case", ["any", MEASURED, INFERRED], 0, 0.9] }),
-    line("inferred", { "line-color": los(colour("none")), "line-width": width(0.5), "line-dasharray": [2.5, 1.6], "line-opacity": ["case", INFERRED, 0.6, 0] }),
-    line("flow", { "line-color": ["case", ["<", CONFIDENCE, UNSURE_BELOW], colour("unsure"), los(colour("unsure"))], "line-width": width(1),
-      "line-opacity": ["case", MEASURED, fade, 0] }),
-    line("closed", { "line-color": colour("closed"), "line-width": width(1.1), "line-dasharray": [0.8, 0.8],
-      "line-opacity": ["case", ["boolean", ["feature-state", "closed"], false], 1, 0] }),
+    { id: "selected", type: "line", source: "selected", layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": colour("accent"), "line-opacity": 0.45,
+      "line-offset": OFFSET, "line-width": ["interpolate", ["linear"], ["zoom"], 10, 8, 16, 16, 19, 30] } },
+    { ...network, id: "flow", layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": painted, "line-width": width(), "line-offset": OFFSET,
+      "line-opacity": ["step", ["zoom"], [...sure, 0.55, 0.9], DASH_ZOOM, [...sure, 0, 0.9]] } },
+    { ...network, id: "inferred", minzoom: DASH_ZOOM, layout: { "line-cap": "butt", "line-join": "round" }, paint: { "line-color": los, "line-width": width(), "line-offset": OFFSET,
+      "line-dasharray": [2.5, 1.6], "line-opacity": ["case", ["all", INFERRED, ["!", CLOSED]], 0.65, 0] } },
     { id: "names", type: "symbol", source: "network", minzoom: 14.2, filter: ["all", ["has", "name"], [">", ["get", "length_m"], 70]],
       layout: { "icon-image": ["concat", "name|", ["get", "name"]], "symbol-placement": "line-center", "icon-rotation-alignment": "map", "icon-keep-upright": true,
         "icon-padding": 24, "symbol-sort-key": ["-", 0, ["get", "length_m"]] } },
@@ -120,11 +126,13 @@ function text(words, plate) {
 
 export class CityMap {
   constructor(container, { background, bounds, label: words, onSegment, onVehicle, onNothing }) {
-    this.index = new Map(); // segment_id -> feature id
+    this.shown = new Map(); // segment_id -> what is drawn of its state
+    this.pending = new Map();
     this.vehicles = new Map();
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     const sources = {
-      network: { type: "geojson", data: { type: "FeatureCollection", features: [] }, tolerance: 0.25, buffer: 32, maxzoom: 16 },
+      network: { type: "geojson", data: { type: "FeatureCollection", features: [] }, promoteId: "segment_id", tolerance: 0.3, buffer: 24, maxzoom: 15 },
+      selected: { type: "geojson", data: { type: "FeatureCollection", features: [] }, tolerance: 0.3, maxzoom: 15 },
       vehicles: { type: "geojson", data: { type: "FeatureCollection", features: [] }, maxzoom: 14 },
     };
     this.background = background;
@@ -146,10 +154,10 @@ export class CityMap {
       const near = (layer, r) => this.map.queryRenderedFeatures([[point.x - r, point.y - r], [point.x + r, point.y + r]], { layers: layer });
       const vehicle = near(["vehicles"], 6)[0];
       if (vehicle) return onVehicle(vehicle.properties.id);
-      const segment = near(["flow", "inferred", "streets"], 5)[0];
+      const segment = near(["flow"], 6)[0];
       return segment ? onSegment(segment.properties.segment_id) : onNothing();
     });
-    for (const layer of ["vehicles", "flow", "inferred", "streets"]) {
+    for (const layer of ["vehicles", "flow"]) {
       this.map.on("mouseenter", layer, () => { this.map.getCanvas().style.cursor = "pointer"; });
       this.map.on("mouseleave", layer, () => { this.map.getCanvas().style.cursor = ""; });
     }
@@ -168,19 +176,32 @@ export class CityMap {
     for (const { id, paint } of this.#layers()) for (const [name, value] of Object.entries(paint ?? {})) this.map.setPaintProperty(id, name, value);
   }
 
-  setNetwork(collection) {
-    this.index = new Map(collection.features.map((f) => [f.properties.segment_id, f.id]));
+  // The worker fetches and reads the network by itself: 150,000 streets would hold up the page.
+  setNetwork(url) {
+    this.shown.clear();
+    this.pending.clear();
     this.map.removeFeatureState({ source: "network" });
-    this.map.getSource("network").setData(collection);
+    this.map.getSource("network").setData(new URL(url, location.href).href);
   }
 
   fit(bounds, more = {}) {
     this.map.fitBounds(bounds, { padding: 30, maxZoom: 17, animate: false, ...more });
   }
 
-  setSegment(id, state) {
-    const n = this.index.get(id);
-    if (n !== undefined) this.map.setFeatureState({ source: "network", id: n }, state);
+  setSegment(id, { los, origin, confidence, closed }) {
+    const look = `${los}${origin}${Math.round(confidence * 20)}${closed}`;
+    if (this.shown.get(id) === look || (origin === "none" && !closed && !this.shown.has(id))) return;
+    this.shown.set(id, look);
+    this.pending.set(id, { los, origin, confidence, closed });
+    this.flush ??= setTimeout(() => {
+      this.flush = null;
+      for (const [key, state] of this.pending) this.map.setFeatureState({ source: "network", id: key }, state);
+      this.pending.clear();
+    }, SHOW_EVERY_MS);
+  }
+
+  selectSegment(feature) {
+    this.map.getSource("selected").setData({ type: "FeatureCollection", features: feature ? [feature] : [] });
   }
 
   // A fix: the vehicle glides there from where it is drawn now, in the time that lay between the two fixes.

@@ -58,6 +58,15 @@ async def test_bbox_limit_and_offset_page_through_the_segments(fed: Any, start: 
     assert seen == ["w0_1_2_f", "w1_1_2_f", "w2_1_2_f"]
 
 
+async def test_segments_are_found_by_a_part_of_their_name(fed: Any, start: Any, town: ModuleType) -> None:
+    fed(town.street(7, name="Hämeentie"))
+    client = await start()
+    body = await (await client.get(f"{BASE}/segments", params={"name": "HÄMEEN"})).json()
+    assert [f["id"] for f in body["features"]] == ["w7_1_2_f"]
+    body = await (await client.get(f"{BASE}/segments?name=katu&limit=2")).json()
+    assert (body["numberMatched"], body["numberReturned"]) == (5, 2)
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -149,7 +158,7 @@ async def test_the_picture_holds_what_a_page_starts_from(fed: Any, start: Any) -
     assert body["health"][0]["feed"] == "hfp"
     assert body["mark"] == "f0:0,s0:3,v0:1"
     network = await (await client.get(f"{BASE}/network")).json()
-    assert [f["id"] for f in network["features"]] == [0, 1, 2, 3, 4]
+    assert [f["properties"]["segment_id"] for f in network["features"]] == [f"w{n}_1_2_f" for n in range(5)]
     assert network["network_version"] == "n1"
 
 
