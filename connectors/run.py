@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from connectors import secrets
 from connectors.cities import City, Family, FeedSettings, Http
 from connectors.digitraffic import fetch as digitraffic
-from connectors.envelope import TICK_MS, Envelope, Item, Source, encode, headers
+from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, encode, headers
 from connectors.gather import Gatherer, partition_of
 from connectors.gtfs_realtime import fetch as gtfs_realtime
 from connectors.hfp import fetch as hfp
@@ -244,9 +244,10 @@ class FeedConnector:
             now = self._now_ms()
             async with self._lock:
                 for g in self._gatherers:
-                    if g.due_ms is not None and g.due_ms <= now:
+                    # A clock that was set back stands still in the log until it has caught up; nothing waits for that.
+                    if g.due_ms is not None and (g.due_ms <= now or now + MAX_WAIT_MS < g.last_ms):
                         await self._put(g, g.flush())
-                if now >= next_tick:
+                if now >= next_tick or now + TICK_MS < next_tick:
                     source = self.source()
                     for g in self._gatherers:
                         await self._put(g, g.tick(now, source))

@@ -126,6 +126,20 @@ async def test_mqtt_messages_reach_their_vehicles_partition_in_order_with_ticks_
     assert all(t == decode(v).ingest_ms for _, _, v, t, _ in producer.sent)
 
 
+async def test_a_clock_that_is_set_back_stops_neither_messages_nor_ticks_nor_lets_time_fall(mqtt: Ports) -> None:
+    clock = [1_773_120_600_000]
+    city, producer = local(mqtt), Producer()
+    connector = FeedConnector(city, city.feed("hfp"), now_ms=lambda: clock[0])
+    running = Running(connector, producer)
+    await until(lambda: connector.source().connected)
+    clock[0] -= 3_600_000
+    await until(lambda: len(producer.sent) >= 8)  # ticks at once
+    await asyncio.to_thread(send, mqtt, 10)
+    await until(lambda: sum(len(e.items) for _, e in producer.envelopes("raw.helsinki.hfp")) == 10)
+    await running.end()
+    assert {e.ingest_ms for _, e in producer.envelopes("raw.helsinki.hfp")} == {1_773_120_600_000}
+
+
 async def test_while_kafka_stands_still_memory_does_not_grow_and_drops_are_told(mqtt: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "QUEUE", 2)
     city, producer = local(mqtt), Producer()
