@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -82,12 +81,13 @@ def build(
         west, south, east, north = osm_loader.bounds(osm) if osm is not None else lines_loader.bounds(frame)
     plane = Plane(crs or default_crs((south + north) / 2, (west + east) / 2))
 
-    drawn = _touching(lines_loader.drawn_lines(frame, plane, str(lines)), polygon, plane) if frame is not None else []
+    drawn = lines_loader.drawn_lines(frame, plane, str(lines)) if frame is not None else []
     timetable = gtfs_loader.read(gtfs, plane, say) if gtfs is not None else None
     if timetable is not None and polygon is not None:
         timetable = _timetable_in(timetable, polygon, plane)
 
     if osm is not None:
+        drawn = [line for line in drawn if polygon is None or any(_touches(part, polygon, plane) for part in line.parts)]
         ways = [s.points for s in timetable.shapes if s.mode in shapematch.ON_RAILS] if timetable else []
         ways = ways or [part for line in drawn if line.mode in shapematch.ON_RAILS for part in line.parts]
         segments = osm_loader.read(osm, plane, area=polygon or _box(ways, plane), drive_on_left=drive_on_left, progress=say)
@@ -96,7 +96,7 @@ def build(
         say(f"cutting {len(drawn)} drawn lines at junctions")
         segments, shapes, schedule = lines_loader.segments_and_shapes(drawn)
         if polygon is not None:
-            segments, shapes = _segments_in(segments, shapes, polygon, plane)
+            segments, shapes, schedule = _part_in(segments, shapes, schedule, polygon, plane)
         if timetable is not None:
             shapes, schedule = _laid(timetable, [], segments, say)
     if len(segments) == 0:
@@ -139,11 +139,6 @@ def _area(area: shapely.Geometry | Path) -> shapely.Geometry:
     return polygon
 
 
-def _geometry(points: NDArray[np.float64], plane: Plane) -> shapely.Geometry:
-    lat, lon = plane.to_wgs84(points[:, 0], points[:, 1])
-    return shapely.LineString(np.column_stack([lon, lat]))
-
-
 def _box(ways: Sequence[NDArray[np.float64]], plane: Plane) -> shapely.Geometry | None:
     if not ways:
         return None
@@ -153,27 +148,26 @@ def _box(ways: Sequence[NDArray[np.float64]], plane: Plane) -> shapely.Geometry 
     return shapely.box(lon.min(), lat.min(), lon.max(), lat.max())
 
 
-def _touching(drawn: list[lines_loader.DrawnLine], polygon: shapely.Geometry | None, plane: Plane) -> list[lines_loader.DrawnLine]:
-    if polygon is None:
-        return drawn
+def _touches(points: NDArray[np.float64], polygon: shapely.Geometry, plane: Plane) -> bool:
     shapely.prepare(polygon)
-    return [line for line in drawn if any(polygon.intersects(_geometry(part, plane)) for part in line.parts)]
+    lat, lon = plane.to_wgs84(points[:, 0], points[:, 1])
+    return bool(polygon.intersects(shapely.LineString(np.column_stack([lon, lat]))))
+
+
+def _schedule_of(schedule: Schedule, kept: list[int]) -> Schedule:
+    """The trips that take one of the kept shapes, which are numbered anew."""
+    row = {old: new for new, old in enumerate(kept)}
+    return Schedule(
+        {trip: row[i] for trip, i in schedule.by_trip_id.items() if i in row},
+        {key: row[i] for key, i in schedule.by_start.items() if i in row},
+        {key: own for key, rows in schedule.by_route.items() if (own := tuple(row[i] for i in rows if i in row))},
+    )
 
 
 def _timetable_in(timetable: gtfs_loader.Timetable, polygon: shapely.Geometry, plane: Plane) -> gtfs_loader.Timetable:
     """The shapes that touch the area, and the trips that take them."""
-    shapely.prepare(polygon)
-    kept = [i for i, shape in enumerate(timetable.shapes) if polygon.intersects(_geometry(shape.points, plane))]
-    row = {old: new for new, old in enumerate(kept)}
-    schedule = timetable.schedule
-    return gtfs_loader.Timetable(
-        [timetable.shapes[i] for i in kept],
-        Schedule(
-            {trip: row[i] for trip, i in schedule.by_trip_id.items() if i in row},
-            {key: row[i] for key, i in schedule.by_start.items() if i in row},
-            {key: own for key, rows in schedule.by_route.items() if (own := tuple(row[i] for i in rows if i in row))},
-        ),
-    )
+    kept = [i for i, shape in enumerate(timetable.shapes) if _touches(shape.points, polygon, plane)]
+    return gtfs_loader.Timetable([timetable.shapes[i] for i in kept], _schedule_of(timetable.schedule, kept))
 
 
 def _laid(
@@ -194,8 +188,13 @@ def _laid(
     return assemble.shapes([line.shape_id for line in kept], points, pieces), Schedule({}, {}, by_route)
 
 
-def _segments_in(segments: Segments, shapes: Shapes, polygon: shapely.Geometry, plane: Plane) -> tuple[Segments, Shapes]:
-    """Only the segments whose middle lies in the area, and the pieces on them."""
+def _part_in(
+    segments: Segments, shapes: Shapes, schedule: Schedule, polygon: shapely.Geometry, plane: Plane
+) -> tuple[Segments, Shapes, Schedule]:
+    """Of a network of drawn lines the segments whose middle lies in the area, the shapes that touch it, and their trips.
+
+    Cut after building, so that segments are the same as without the area.
+    """
     middle = shapely.get_coordinates(shapely.line_interpolate_point(shapematch.linestrings(segments.geometry), 0.5, normalized=True))
     lat, lon = plane.to_wgs84(middle[:, 0], middle[:, 1])
     inside: Bool = shapely.intersects_xy(polygon, lon, lat)
@@ -213,13 +212,15 @@ def _segments_in(segments: Segments, shapes: Shapes, polygon: shapely.Geometry, 
         for i in np.flatnonzero(inside).tolist()
     ]
     row = np.cumsum(inside) - 1  # ids stay in order, so rows only move up
-    kept = inside[shapes.piece_segment]
-    before = np.concatenate([[0], np.cumsum(kept)])
-    return assemble.segments(streets), replace(
-        shapes,
-        piece_start=before[shapes.piece_start],
-        piece_from_m=shapes.piece_from_m[kept],
-        piece_to_m=shapes.piece_to_m[kept],
-        piece_segment=row[shapes.piece_segment[kept]],
-        piece_offset_m=shapes.piece_offset_m[kept],
-    )
+    points = [coordinates(shapes.geometry, i) for i in range(len(shapes))]
+    kept = [i for i in range(len(shapes)) if _touches(points[i], polygon, plane)]
+    pieces: list[list[assemble.Piece]] = [
+        [
+            (float(shapes.piece_from_m[k]), float(shapes.piece_to_m[k]), int(row[shapes.piece_segment[k]]), float(shapes.piece_offset_m[k]))
+            for k in range(int(shapes.piece_start[i]), int(shapes.piece_start[i + 1]))
+            if inside[shapes.piece_segment[k]]
+        ]
+        for i in kept
+    ]
+    cut = assemble.shapes([shapes.shape_id[i] for i in kept], [points[i] for i in kept], pieces)
+    return assemble.segments(streets), cut, _schedule_of(schedule, kept)

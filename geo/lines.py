@@ -8,9 +8,10 @@ and names it cannot know.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class DrawnLine:
     direction_id: int
     mode: str
     parts: tuple[Points, ...]  #: (k, 2) east, north, metres
+    sure: bool = True  #: False: it may have been drawn from its last stop to its first
 
     @property
     def shape_id(self) -> str:
@@ -73,6 +75,22 @@ def _walks(line: DrawnLine, corner: dict[Cell, tuple[float, float]]) -> list[lis
         elif len(walk) > 1:
             walks.append(walk)
     return walks
+
+
+def turned(lines: Sequence[DrawnLine]) -> list[DrawnLine]:
+    """The lines, with those of unsure direction turned round where the sure ones mostly run against them on the streets they share."""
+    driven: set[tuple[str, Cell, Cell]] = set()
+    for line in lines:
+        if line.sure:
+            driven.update((line.mode, a, b) for walk in _walks(line, {}) for a, b in pairwise(walk))
+    result = []
+    for line in lines:
+        votes = 0.0
+        if not line.sure:
+            for a, b in (edge for walk in _walks(line, {}) for edge in pairwise(walk)):
+                votes += ((line.mode, a, b) in driven) * math.dist(a, b) - ((line.mode, b, a) in driven) * math.dist(a, b)
+        result.append(replace(line, parts=tuple(part[::-1] for part in reversed(line.parts))) if votes < 0 else line)
+    return result
 
 
 def _cuts(walks: Iterable[list[Cell]]) -> set[Cell]:
@@ -215,8 +233,9 @@ def drawn_lines(frame: geopandas.GeoDataFrame, plane: Plane, source: str) -> lis
         east, north = plane.to_plane(degrees[:, 1], degrees[:, 0])
         flat = np.column_stack([east, north])
         parts = [flat[part == i] for i in range(int(part[-1]) + 1)]
-        lines.append(DrawnLine(str(number), int(direction) - 1, HSL_MODES.get(str(kind), "other"), tuple(chain(parts, CELL_M))))
-    return lines
+        runs, sure = chain(parts, CELL_M)
+        lines.append(DrawnLine(str(number), int(direction) - 1, HSL_MODES.get(str(kind), "other"), tuple(runs), sure))
+    return turned(lines)
 
 
 def read_shapefile(path: Path, plane: Plane) -> list[DrawnLine]:

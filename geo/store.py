@@ -137,7 +137,7 @@ def save(network: Network, folder: Path) -> None:
     digests: dict[str, str] = {}
     for name, columns in _columns(network).items():
         table = _table(name, columns, plane)
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=6, store_schema=False)
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd", compression_level=6)
         digests[name] = hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest()
     about = {
         "format": FORMAT,

@@ -70,6 +70,15 @@ def test_between_parts_that_do_not_touch_lies_a_gap() -> None:
     assert shapes.piece_to_m.tolist() == [100.0, 200.0]
 
 
+def test_a_line_of_unsure_direction_runs_as_the_sure_ones_do() -> None:
+    unsure = DrawnLine("5", 0, "bus", (np.array([[200.0, 0], [100, 0], [50, 0], [0, 0]]),), sure=False)
+    alone = DrawnLine("6", 0, "bus", (np.array([[900.0, 0], [800, 0]]),), sure=False)
+    one, five, six = lines.turned([MAIN, unsure, alone])
+    assert one is MAIN
+    assert five.parts[0].tolist() == MAIN.parts[0].tolist()
+    assert six is alone
+
+
 cell = st.tuples(st.integers(0, 6), st.integers(0, 6))
 
 
