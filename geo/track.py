@@ -176,6 +176,34 @@ class Tracker:
         off_route = ~on & same & (since != NEVER) & (t_ms - np.where(since == NEVER, t_ms, since) >= int(cfg.detour_s * 1000))
         return Progress(on, off_route, shape, s_mm, step, from_s, from_t)
 
+    def locate(self, slot: I64, shape: I64, t_ms: I64, east_m: F64, north_m: F64) -> tuple[Bool, I64]:
+        """Where fixes that came out of order lie on their vehicles' shapes; moves nothing.
+
+        Returns:
+            ``(on, s_mm)``: whether the vehicle is on that shape and the fix near it, and where.
+        """
+        cfg = self.settings
+        near = (self.shape[slot] == shape) & (shape >= 0) & (self.off_since_ms[slot] == NEVER)
+        on, s_mm = np.zeros(len(slot), np.bool_), np.zeros(len(slot), np.int64)
+        rows = np.flatnonzero(near)
+        if rows.size:
+            k = shape[rows]
+            s0 = self.s_mm[slot[rows]] / 1000.0
+            ago = np.minimum((self.t_ms[slot[rows]] - t_ms[rows]) / 1000.0, cfg.max_gap_s)
+            low = np.maximum(s0 - cfg.back_m - cfg.max_speed_mps * ago, 0.0)
+            base = self.points.first[k]
+            spacing = self.points.step[base]
+            i0 = np.floor(low / spacing).astype(np.int64)
+            width = np.ceil((np.minimum(s0 + cfg.back_m, self.points.length_m[k]) - low) / spacing).astype(np.int64) + 2
+            unknown = np.zeros(rows.size)
+            foot, dist2 = self._project(
+                base, self.points.first[k + 1], i0, width, int(width.max()), east_m[rows], north_m[rows],
+                np.maximum(s0 - 8.0 * ago, 0.0), (8.0 * ago) ** 2 + 100.0, unknown, unknown,
+            )  # fmt: skip
+            on[rows] = dist2 <= cfg.leave_m * cfg.leave_m
+            s_mm[rows] = np.rint(foot * 1000.0).astype(np.int64)
+        return on, s_mm
+
     def _follow(
         self, slot: I64, t_ms: I64, east_m: F64, north_m: F64, heading: tuple[F64, F64], speed_mps: F64, odometer_m: F64
     ) -> tuple[Bool, F64, F64]:

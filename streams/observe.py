@@ -198,11 +198,10 @@ class Observer:
         self.tally.out_of_order += int((c.event_ms[i] < self.vehicles.previous_ms[s]).sum())
         self.vehicles.previous_ms[s] = c.event_ms[i]
         self.vehicles.last_ms[s] = np.maximum(last_ms, c.event_ms[i])
-        new = verdict == NEW
-        after = c.event_ms[i][new] > last_ms[new]
-        rows, i, s = rows[new], i[new], s[new]
-        fix = after & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
-        rows, i, s = rows[fix], i[fix], s[fix]
+        new = (verdict == NEW) & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
+        after = c.event_ms[i] > last_ms
+        self._locate(c, rows[new & ~after], i[new & ~after], s[new & ~after], east, north, m)
+        rows, i, s = rows[new & after], i[new & after], s[new & after]
         if not rows.size:
             return
         event_ms, ingest_ms = c.event_ms[i], c.ingest_ms[i]
@@ -229,6 +228,19 @@ class Observer:
         off = np.flatnonzero(~p.on)
         if off.size:
             self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], m)
+
+    def _locate(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, m: _Match) -> None:
+        """Fixes that a newer one has overtaken: placed, but nothing moves."""
+        if not rows.size:
+            return
+        on, s_mm = self.tracker.locate(s, m.shape[rows], c.event_ms[i], east[rows], north[rows])
+        segment, offset_mm = self.pieces.place(m.shape[rows[on]], s_mm[on])
+        m.on[rows[on]], m.segment[rows[on]], m.offset_m[rows[on]] = True, segment, offset_mm / 1000.0
+        free = self.vehicles.unshaped[s] & ~on
+        if free.any():
+            rows, i, s = rows[free], i[free], s[free]
+            step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
+            m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
 
     def _match_freely(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, boarding: Bool, m: _Match) -> None:
         """Vehicles without a shape, or that have left it."""

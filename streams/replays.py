@@ -29,6 +29,8 @@ from streams.writer import make_producer
 
 #: No provisional rounds: only finals are written.
 NEVER_MS = 1 << 60
+#: Recordings are thin, and how they are cut changes no final: longer envelopes than a live connector's cost less.
+WAIT_MS = 2_000
 
 
 def log_of(paths: Sequence[Path], city: City, *, max_items: int, simulated: bool) -> Iterator[tuple[str, int, Envelope]]:
@@ -39,7 +41,9 @@ def log_of(paths: Sequence[Path], city: City, *, max_items: int, simulated: bool
     """
     plan = recordings.plan(list(paths), city)
     feeds = [f.name for f in city.feeds]
-    for feed, partition, envelope in recordings.envelopes(recordings.read(plan, city), city, feeds, max_items=max_items):
+    for feed, partition, envelope in recordings.envelopes(
+        recordings.read(plan, city), city, feeds, max_items=max_items, max_wait_ms=WAIT_MS
+    ):
         yield feed, partition, msgspec.structs.replace(envelope, simulated=True) if simulated else envelope
 
 

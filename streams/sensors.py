@@ -32,6 +32,7 @@ class Sensors:
         self.sites: dict[str, Site] = {}  #: "site:direction" -> site
         self.segment: dict[str, int] = {}
         self.last: dict[str, list[Any]] = {}  #: "site:direction" -> [window_end_ms, flow, speed, ingest_ms]
+        self.elsewhere = 0  #: readings of sites that are not this city's
         self._fresh: list[SensorRow] = []
 
     def feed(self, parsed: Parsed, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
@@ -46,9 +47,9 @@ class Sensors:
         key = f"{site.site_id}:{site.direction}"
         old = self.sites.get(key)
         if old is not None:  # documents that know less must not erase what others told
-            known = {f: v for f in site.__struct_fields__ if (v := getattr(site, f)) is not None}
+            known = {f: v for f in site.__struct_fields__ if (v := getattr(site, f)) is not None and v == v}
             site = msgspec.structs.replace(old, **known)
-        if old != site:
+        if old is None or old != site:
             self.sites[key] = site
             if np.isfinite(site.lat_deg) and np.isfinite(site.lon_deg):
                 east, north = self._plane.to_plane(np.array([site.lat_deg]), np.array([site.lon_deg]))
@@ -72,6 +73,11 @@ class Sensors:
                 rejects.append(Reject(int(c.index[i]), *problem))
                 continue
             key = f"{c.site_id[i]}:{c.direction[i]}"
+            if (
+                self.sites and key not in self.segment
+            ):  # national feeds tell of the whole country; the sites of the city are those in its station list
+                self.elsewhere += 1
+                continue
             last = self.last.get(key)
             if last is not None and (end < last[0] or (end == last[0] and flow in (None, last[1]) and speed in (None, last[2]))):
                 duplicates += 1
