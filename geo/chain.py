@@ -38,11 +38,11 @@ def chain(parts: Sequence[Points], cell_m: float) -> tuple[list[Points], bool]:
     >>> [p.tolist() for p in chained], sure
     ([[[30.0, 0.0], [20.0, 0.0], [10.0, 0.0], [0.0, 0.0]]], False)
     """
-    ends = [(_cell(part[0], cell_m), _cell(part[-1], cell_m)) for part in parts]
+    ends = _ends(parts, cell_m)
     if all(a[1] == b[0] for a, b in pairwise(ends)):
         return [_join(list(parts))], True
     parts = _split(parts, cell_m)
-    ends = [(_cell(part[0], cell_m), _cell(part[-1], cell_m)) for part in parts]
+    ends = _ends(parts, cell_m)
     runs = _ordered([_oriented(trail, parts) for trail in _trails(ends, parts)], parts)
     return [_join([parts[i] if forward else parts[i][::-1] for i, forward in trail]) for trail in runs], False
 
@@ -50,8 +50,14 @@ def chain(parts: Sequence[Points], cell_m: float) -> tuple[list[Points], bool]:
 Trail = list[tuple[int, bool]]  #: part index, driven as drawn
 
 
-def _cell(point: Points, cell_m: float) -> Cell:
-    return int(np.rint(point[0] / cell_m)), int(np.rint(point[1] / cell_m))
+def _cells(points: Points, cell_m: float) -> list[Cell]:
+    grid = np.rint(points / cell_m).astype(np.int64)
+    return list(zip(grid[:, 0].tolist(), grid[:, 1].tolist(), strict=True))
+
+
+def _ends(parts: Sequence[Points], cell_m: float) -> list[tuple[Cell, Cell]]:
+    first, last = (_cells(np.array([part[k] for part in parts]), cell_m) for k in (0, -1))
+    return list(zip(first, last, strict=True))
 
 
 def _length(part: Points) -> float:
@@ -64,7 +70,7 @@ def _join(parts: Sequence[Points]) -> Points:
 
 def _split(parts: Sequence[Points], cell_m: float) -> list[Points]:
     """The parts cut wherever another part, or another stretch of the same, passes through one of their vertices."""
-    cells = [[_cell(point, cell_m) for point in part] for part in parts]
+    cells = [_cells(part, cell_m) for part in parts]
     passes = Counter(cell for own in cells for cell in (own[0], *own, own[-1]))  # ends count twice: always a place to join
     pieces: list[Points] = []
     for part, own in zip(parts, cells, strict=True):

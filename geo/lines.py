@@ -232,7 +232,7 @@ def drawn_lines(frame: geopandas.GeoDataFrame, plane: Plane, source: str) -> lis
         degrees, part = shapely.get_coordinates(shapely.get_parts([geometry]), return_index=True)
         east, north = plane.to_plane(degrees[:, 1], degrees[:, 0])
         flat = np.column_stack([east, north])
-        parts = [flat[part == i] for i in range(int(part[-1]) + 1)]
+        parts = np.split(flat, np.flatnonzero(np.diff(part)) + 1)
         runs, sure = chain(parts, CELL_M)
         lines.append(DrawnLine(str(number), int(direction) - 1, HSL_MODES.get(str(kind), "other"), tuple(runs), sure))
     return turned(lines)
