@@ -274,7 +274,7 @@ function legend() {
   const other = [...row("line unsure", t("unsure", { p: UNSURE_BELOW * 100 })), ...row("line dashed inferred", t("inferred")), ...row("line thin none", t("no_origin")), ...row("line closed", t("closed"))];
   const delays = ["on_time", "late", "very_late", "early", "delay_unknown"].flatMap((d) => row(`disc ${d}`, t(d)));
   $("legend").querySelector("summary").textContent = t("legend");
-  $("legend-body").replaceChildren(make("h3", t("los")), make("dl", [...grades, ...other]), make("h3", t("vehicles")), make("dl", delays));
+  $("legend-body").replaceChildren(make("h3", t("los")), make("dl", [...grades, ...other]), make("small", t("paler")), make("h3", t("vehicles")), make("dl", delays));
   if (innerWidth < 640) $("legend").open = false;
 }
 

@@ -8,18 +8,22 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from deploy.kafka.broker import KafkaBroker
 from models.clock import rfc3339
 from models.records import Record, encode
 from models.topics import PRODUCTS, open_topic, settings
+from serve import reader
 from serve.gateway import serve
+from serve.state import Picture
 
 
 class Log:
@@ -132,3 +136,56 @@ async def test_without_a_broker_it_is_alive_but_not_ready(town: ModuleType, unus
         body = await ready(session, base, status=503)
         assert body["detail"] == "the broker has not answered yet"
         assert (await session.get(f"{base}/api/v1/cities/town/segments")).status == 200
+
+
+@pytest.mark.kafka
+async def test_a_broker_that_goes_away_makes_it_unready_and_its_return_heals_it(
+    town: ModuleType, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "STALL_S", 3.0)
+    broker = KafkaBroker(tmp_path)
+    await asyncio.to_thread(broker.start)
+    try:
+        log, now = Log(broker.address), now_s(town)
+        await log.create()
+        await log.write(town.street(1), town.state(1), town.vehicle(1, at_s=now), town.health(at_s=now))
+        async with gateway(town, log, unused_tcp_port) as (session, base):
+            await ready(session, base)
+            await asyncio.to_thread(broker.stop)
+            body = await ready(session, base, status=503)
+            assert "the broker has not answered for" in body["detail"]
+            assert (await session.get(f"{base}/healthz")).status == 200, "alive: a restart would not help"
+            await asyncio.to_thread(broker.start)
+            await ready(session, base, timeout_s=60)
+            async with session.get(f"{base}/api/v1/cities/town/stream") as stream:
+                await event(stream, "hello")
+                await log.write(town.state(1, minute=1, los="E"))
+                assert (await event(stream, "segment-state"))["los"] == "E"
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+def test_a_backlog_that_does_not_shrink_is_a_stall_and_one_that_does_is_not(town: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    picture = Picture("town")
+    r = reader.Reader([picture], "nowhere:1", lambda p, b: None)
+    assert r.problem() == "the broker has not answered yet"
+    r._answered_s = clock.now
+    assert "no such topic yet" in (r.problem() or "")
+    for topic in picture.topics:
+        r.partitions[TopicPartition(topic, 0)] = reader._Partition(picture, next=5, end=10, goal=10)
+    assert r.problem() == "still reading: 20 records to go"
+    for at in r.partitions.values():
+        at.next = 10
+    r._catch_up()
+    assert r.problem() is None
+    first = next(iter(r.partitions.values()))
+    first.end, r._moved_s = 500, clock.now
+    clock.now += 10
+    assert r.problem() is None, "some records behind, and just a moment"
+    clock.now += 10
+    r._answered_s = clock.now
+    assert r.problem() == "reading stands still, 490 records behind"
+    r._moved_s = clock.now
+    assert r.problem() is None
