@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.records import Record
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
@@ -115,6 +117,18 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
 
 
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
+    """One record that a feed states as it is: road weather, a parking facility, a situation. The parser harmonises, ``streams/stated.py`` publishes it once."""
+
+    index: int  #: item or entity in the envelope
+    ingest_ms: int
+    event_ms: int  #: when it was true by the sender's clock
+    product: str  #: a name in ``models.topics.PRODUCTS``
+    key: str  #: Kafka key
+    record: Record  #: without ``simulated``, which the publisher adds
+    ended: bool = False  #: it is over: a compacted topic gets a tombstone later
+
+
 @dataclass(slots=True)
 class Parsed:
     """Everything one envelope said."""
@@ -122,5 +136,6 @@ class Parsed:
     vehicles: VehicleColumns | None = None
     sensors: SensorColumns | None = None
     sites: list[Site] = field(default_factory=list)
+    stated: list[Stated] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     events: int = 0  #: parsed + rejected

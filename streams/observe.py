@@ -30,6 +30,7 @@ from streams.health import HEARD_MS, Meter
 from streams.outputs import Outputs
 from streams.publish import dead_letters, late_records, positions
 from streams.sensors import Sensors
+from streams.stated import Statements
 from streams.vehicles import DUPLICATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
@@ -97,6 +98,7 @@ class Observer:
         self.free = ground.matching.free_matcher()
         self.pieces = ground.pieces
         self.sensors = Sensors(ground)
+        self.statements = Statements()
         self.meter = Meter()
         self.tally = Tally()
         self.log_ms = 0  #: the only "now"
@@ -123,6 +125,7 @@ class Observer:
         if parsed.vehicles is not None and len(parsed.vehicles):
             duplicates += self._vehicles(parsed.vehicles, offset, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, offset)
+        duplicates += self.statements.feed(parsed.stated, self, rejects, out)
         self._count(envelope, parsed, rejects, duplicates)
         out.add("dead-letter", dead_letters(self, envelope, rejects, offset))
         return out
@@ -307,6 +310,7 @@ class Observer:
             self.free.clear(k)
         who, index = np.unique(rows.who, return_inverse=True)
         entities = int((self.vehicles.heard_ms >= self.log_ms - HEARD_MS).sum()) + self.sensors.heard(self.log_ms - HEARD_MS)
+        entities += self.statements.heard(self.log_ms - HEARD_MS)
         return wire.encode(
             wire.Partial(
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
@@ -327,7 +331,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "statements": self.statements.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
         }  # fmt: skip
@@ -348,6 +352,7 @@ class Observer:
             self.free.restore(int(k), one)
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
+        self.statements.restore(state["statements"])
         self.tally = Tally(**state["tally"])
         w, s, v, sums = (np.frombuffer(b, "<i8") for b in state["cells"])
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
