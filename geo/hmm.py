@@ -27,24 +27,27 @@ _TENTHS = np.array([[math.cos(math.radians(i / 10)), math.sin(math.radians(i / 1
 
 @dataclass(frozen=True, slots=True)
 class HmmSettings:
-    """Parameters of free matching. ``benchmarks/matching.py --fit`` measures them against simulated truth."""
+    """Parameters of free matching. Where no source is named, ``benchmarks/matching.py --truth DIR --try NAME=VALUES`` chose the value on
+    simulated truth (two seeds, GNSS noise of 6 and 12 m, a fix each 1, 10 and 30 s); each has a flat optimum."""
 
     #: Streets farther than this from a fix are not candidates, metres. Cost grows with its square.
     radius_m: float = 50.0
     #: Candidates kept for a fix. Cost grows with its square.
     candidates: int = 8
     #: Standard deviation of a fix across its street, metres: GNSS noise and the half width of the street.
-    sigma_m: float = 8.0
+    sigma_m: float = 10.0
     #: Concentration of the reported heading about the street's direction (von Mises); 8 is a standard deviation of 20 degrees.
     heading_kappa: float = 8.0
     #: The same for a vehicle that hardly moves: receivers keep their last heading, or turn on the spot.
     still_kappa: float = 4.0
     #: Below this speed a heading is old or noise, m/s.
     heading_from_mps: float = 1.5
+    #: GNSS errors are alike for this long, seconds: the distance of a fix that follows sooner counts for less, in proportion to the time.
+    correlation_s: float = 4.0
     #: Cost of a candidate whose start the fix has not reached, nats: at a junction a vehicle is still on the street that it comes from.
     early_cost: float = 1.0
     #: Scale of |way along the network - straight line| between two fixes, metres (the exponential law of Newson & Krumm, eq. 2) ...
-    beta_m: float = 12.0
+    beta_m: float = 30.0
     #: ... and its growth with the time between them, metres per second.
     beta_mps: float = 0.5
     #: Cost of turning round in the street, nats; none at a dead end.
@@ -61,21 +64,18 @@ class HmmSettings:
     deadband_m: float = 10.0
     #: Apparent backward movement that is taken for noise, metres.
     back_m: float = 30.0
+    #: Scale of how far outside a candidate the filter along the way puts the vehicle, metres; wider by ``speed_sigma_mps`` times time.
+    beyond_m: float = 5.0
     #: Standard deviation of the GNSS along the street, metres, and of the mean of two reported speeds, m/s: the weights of the filter along the way.
-    along_sigma_m: float = 6.0
+    along_sigma_m: float = 8.0
     speed_sigma_mps: float = 1.0
 
     def __post_init__(self) -> None:
+        may_be_zero = ("heading_kappa", "still_kappa", "correlation_s", "early_cost", "beta_mps", "turn_cost", "deadband_m")
         for name in self.__slots__:
             value = getattr(self, name)
-            if not (
-                math.isfinite(value)
-                and (
-                    value > 0
-                    or (value == 0 and name in ("heading_kappa", "still_kappa", "early_cost", "beta_mps", "turn_cost", "deadband_m"))
-                )
-            ):
-                raise ValueError(f"{name} = {value}, expected a finite number > 0")
+            if not (math.isfinite(value) and (value > 0 or (value == 0 and name in may_be_zero))):
+                raise ValueError(f"{name} = {value}, expected a finite number {'>= 0' if name in may_be_zero else '> 0'}")
 
 
 @dataclass(slots=True)
@@ -195,7 +195,8 @@ class FreeMatcher:
         still = (speed_mps < s.still_mps) & (self._speed[slot] < s.still_mps)
         beta = s.beta_m + s.beta_mps * dt_s
         near = self.nearby.query(east_m, north_m, self.graph.allowed, profile)
-        segment, raw, distance, emission = self._candidates(k, near, heading_deg, speed_mps)
+        weight = np.where(near_in_time, np.minimum((dt_s + 1e-3) / (s.correlation_s + 1e-3), 1.0), 1.0)
+        segment, raw, distance, emission = self._candidates(k, near, heading_deg, speed_mps, weight)
 
         # ways between all pairs; for a late fix they lead from it to the candidates of the newer one
         f, i, j = np.nonzero((near_in_time[:, None] & (before >= 0))[:, :, None] & (segment >= 0)[:, None, :])
@@ -222,6 +223,10 @@ class FreeMatcher:
         arrived = joined[rows[:, None], origin, columns]
         going_on = np.isfinite(arrived + emission).any(axis=1)
         cost = np.where(going_on[:, None], arrived + emission, emission)
+        offset, variance, beyond = self._along(
+            slot, segment, raw, origin, length[rows[:, None], origin, columns], going_on & ~late, still, speed_mps, dt_s
+        )
+        cost = cost + beyond
         best = np.argmin(cost, axis=1)
         least = cost[rows, best]
         matched = np.isfinite(least)
@@ -230,8 +235,6 @@ class FreeMatcher:
         cost[cost > s.prune] = np.inf
         started = matched & ~going_on & ~late
         on = matched & going_on & ~late
-
-        offset, variance = self._along(slot, segment, raw, origin, length[rows[:, None], origin, columns], on, still, speed_mps, dt_s)
         to_segment, to_offset = np.where(matched, segment[rows, best], -1), np.where(matched, offset[rows, best], np.nan)
         came = origin[rows, best]
         traversals, to_offset = self._account(slot, profile, on, came, along[rows, came, best], to_segment, to_offset, t_ms, straight, beta)
@@ -248,7 +251,7 @@ class FreeMatcher:
             np.where(matched, np.minimum(second, s.prune), np.nan), started, late, traversals,
         )  # fmt: skip
 
-    def _candidates(self, k: int, near: Near, heading_deg: F64, speed_mps: F64) -> tuple[I64, F64, F64, F64]:
+    def _candidates(self, k: int, near: Near, heading_deg: F64, speed_mps: F64, weight: F64) -> tuple[I64, F64, F64, F64]:
         """The best few segments of each fix by distance and heading, (k, candidates): segment (-1 none), offset, distance, cost (inf none)."""
         s = self.settings
         tells = np.isfinite(heading_deg)
@@ -257,7 +260,7 @@ class FreeMatcher:
         north, east = _TENTHS[tenth, 0][near.point], _TENTHS[tenth, 1][near.point]
         off = near.distance_m / s.sigma_m
         turned = 1.0 - (east * near.toward_east + north * near.toward_north)
-        cost = 0.5 * off * off + kappa[near.point] * turned + s.early_cost * (near.offset_m <= 0.0)
+        cost = 0.5 * off * off * weight[near.point] + kappa[near.point] * turned + s.early_cost * (near.offset_m <= 0.0)
         order = np.lexsort((near.segment, cost, near.point))
         point = near.point[order]
         rank = np.arange(len(point)) - np.searchsorted(point, point, "left")
@@ -271,11 +274,14 @@ class FreeMatcher:
 
     def _along(
         self, slot: I64, segment: I64, raw: F64, origin: I64, length: F64, on: Bool, still: Bool, speed_mps: F64, dt_s: F64
-    ) -> tuple[F64, F64]:
+    ) -> tuple[F64, F64, F64]:
         """Where along each candidate the vehicle is: a scalar Kalman filter on the way from the candidate it came from.
 
         The prediction is the reported speed times time, the measurement the fix's projection. A vehicle that says it stands has not moved;
         without a reported speed only what exceeds the noise is movement.
+
+        Returns:
+            ``(offset_m, variance_m2, cost)``, each (k, candidates); the cost is for lying outside the candidate, by the filter.
         """
         s = self.settings
         came = slot[:, None]
@@ -292,9 +298,11 @@ class FreeMatcher:
         variance = np.where(still[:, None], self._variance[came, origin], np.where(tells, gain * noise, noise))
         follows = on[:, None] & np.isfinite(measured)
         measured, moved = np.where(follows, measured, 0.0), np.where(follows, moved, 0.0)
-        offset = np.where(follows, raw + (moved - measured), raw)
-        offset = np.minimum(np.maximum(offset, 0.0), np.where(segment >= 0, self.graph.length_m[segment], 0.0))
-        return offset, np.where(follows, variance, noise)
+        free = np.where(follows, raw + (moved - measured), raw)
+        offset = np.minimum(np.maximum(free, 0.0), np.where(segment >= 0, self.graph.length_m[segment], 0.0))
+        beyond = np.minimum(np.abs(free - offset), s.back_m)
+        outside = 0.5 * beyond * beyond / (s.beyond_m * s.beyond_m + spread * spread)
+        return offset, np.where(follows, variance, noise), np.where(follows & tells, outside, 0.0)
 
     def _account(
         self, slot: I64, profile: I8, on: Bool, came: I64, along: Bool, to_segment: I64, to_offset: F64, t_ms: I64, straight: F64, beta: F64
