@@ -152,7 +152,7 @@ def cli(log_level: str) -> None:
 @_set
 def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, settings: tuple[str, ...]) -> None:
     """Connectors: feeds of a CITY into raw topics, as received."""
-    from connectors import run
+    from connectors.run import connect as run_connectors
     from streams.admin import ensure_topics
 
     c = _city(city, settings)
@@ -160,7 +160,7 @@ def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, setting
 
     async def main(stop: asyncio.Event) -> None:
         await ensure_topics(broker, c, prefix)
-        await run.connect(c, names, broker, prefix=prefix, stop=stop)
+        await run_connectors(c, names, broker, prefix=prefix, stop=stop)
 
     _run(main)
 
@@ -313,10 +313,11 @@ def network_build(
     city: str, osm: Path | None, gtfs: Path | None, lines: Path | None, area: Path | None, to: Path | None, settings: tuple[str, ...]
 ) -> None:
     """Directed road segments and the shapes of the lines of a CITY, as GeoParquet."""
-    from geo import build, store
+    from geo import store
+    from geo.build import build
 
     c = _city(city, settings)
-    net = build.build(c.name, osm=osm, gtfs=gtfs, lines=lines, area=area, crs=c.crs)
+    net = build(c.name, osm=osm, gtfs=gtfs, lines=lines, area=area, crs=c.crs, licence=c.network.licence, attribution=c.network.attribution)
     folder = to or network_folder(c)
     store.save(net, folder)
     click.echo(f"{folder}: {len(net.segments):,} segments, {len(net.shapes):,} shapes, version {net.version[:12]}; {net.attribution}")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from demo.recording import HELSINKI
 from demo.run import DemoFeeds
-from demo.supervise import Child, Supervisor
+from demo.supervise import Child, Supervisor, answers
 from deploy.kafka.broker import start_broker
 from models.errors import EXIT_FAILED, ConfigError
 
@@ -28,38 +24,18 @@ def _tilannekuva(*args: str) -> list[str]:
     return [sys.executable, "-m", "tilannekuva", *args]
 
 
-def _answers(url: str) -> Callable[[], Awaitable[bool]]:
-    """Ready when the address answers 200."""
-
-    def ask() -> bool:
-        try:
-            with urllib.request.urlopen(url, timeout=2) as r:  # loopback, our own gateway
-                return bool(r.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    return lambda: asyncio.to_thread(ask)
-
-
 def children(names: list[str], broker: str, port: int, settings: dict[str, list[str]], networks: dict[str, Path]) -> list[Child]:
     """The processes of a picture of some cities, in the order of their start."""
-    out = []
-    for name in names:
-        sets = [part for s in settings.get(name, []) for part in ("--set", s)]
-        network = ["--network", str(networks[name])] if name in networks else []
-        out.append(
-            Child(f"process-{name}", _tilannekuva("process", name, "--broker", broker, *network, *sets), f"{name}: matching and fusing")
-        )
-        out.append(Child(f"connect-{name}", _tilannekuva("connect", name, "--broker", broker, *sets), f"{name}: feeds into raw topics"))
-    sets = [part for s in (settings.get(names[0], []) if len(names) == 1 else []) for part in ("--set", s)]
-    out.append(
-        Child(
-            "serve",
-            _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *sets),
-            f"gateway and map on http://127.0.0.1:{port}/",
-            ready=_answers(f"http://127.0.0.1:{port}/healthz"),
-        )
-    )
+    sets = {n: [part for s in settings.get(n, []) for part in ("--set", s)] for n in names}
+    served = sets[names[0]] if len(names) == 1 else []
+    gateway = _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *served)
+    url = f"http://127.0.0.1:{port}/"
+    out = [Child("serve", gateway, f"gateway and map on {url}", ready=answers(f"{url}healthz"))]
+    for n in names:
+        network = ["--network", str(networks[n])] if n in networks else []
+        out.append(Child(f"process-{n}", _tilannekuva("process", n, "--broker", broker, *network, *sets[n]), f"{n}: matching and fusing"))
+    for n in names:
+        out.append(Child(f"connect-{n}", _tilannekuva("connect", n, "--broker", broker, *sets[n]), f"{n}: feeds into raw topics"))
     return out
 
 
@@ -83,7 +59,7 @@ async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bo
             raise ConfigError("command line", "--cities", n, "helsinki: the demo has no recording of another city yet")
     async with DemoFeeds() as feeds:
         say(f"SIMULATED feeds: MQTT {feeds.addresses.mqtt}, HTTP {feeds.addresses.http}")
-        settings = {n: [f"{k}={json.dumps(v)}" for k, v in feeds.overrides(n).items()] for n in names}
+        settings = {n: feeds.set_options(n)[1::2] for n in names}
         networks = dict.fromkeys(names, HELSINKI / "network")
         return await _all(names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, networks=networks)
 
