@@ -36,6 +36,27 @@ Represents = Literal["general_traffic", "bus_lane", "rail"]
 Status = Literal["provisional", "final"]
 FeedState = Literal["ok", "degraded", "stale", "empty", "dead"]
 FlowSource = Literal["measured", "transferred", "fundamental_diagram", "prior", "unknown"]
+Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Clock = Annotated[str, Meta(pattern=r"^\d{2}:\d{2}(:\d{2})?$")]
+Direction = Annotated[int, Meta(ge=0, le=1)]
+Texts = Annotated[dict[str, str], Meta(description="by language, BCP 47 ('und' where the feed does not say)")]
+SignalState = Literal["green", "amber", "red", "red_amber", "flashing", "dark", "unknown"]
+SituationKind = Literal[
+    "incident",
+    "roadwork",
+    "closure",
+    "weight_restriction",
+    "exempted_transport",
+    "transit_alert",
+    "weather",
+    "event",
+    "information",
+    "unknown",
+]
+Severity = Literal["none", "low", "medium", "high", "highest", "unknown"]
+Precipitation = Literal["none", "light", "moderate", "heavy", "unknown"]
+PrecipitationKind = Literal["none", "drizzle", "rain", "sleet", "snow", "ice", "hail", "mixed", "unknown"]
+RoadCondition = Literal["dry", "moist", "wet", "wet_salty", "frost", "snow", "ice", "probably_moist_salty", "slushy", "unknown"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -100,6 +121,144 @@ class SensorObservation(Record, frozen=True, kw_only=True):
     fault: Literal["none", "intermittentDataValues", "noDataValuesAvailable", "other", "unknown"] | None = (
         None  #: DATEX II MeasuringEquipmentFaultEnum
     )
+    simulated: bool | None = None
+
+
+class StopPassage(Record, frozen=True, kw_only=True):
+    """One vehicle at one stop: when it came, stood, opened its doors and left, as its operator observed it. Kafka key: ``stop_id``.
+
+    Forecasts are no passages: a record is written when the vehicle has left the stop, or has driven past it.
+    """
+
+    stop_id: str  #: GTFS stop_id as the feed names it
+    vehicle_id: str  #: as in vehicle-position
+    event_time: Utc  #: when it left, or passed
+    ingest_time: Utc  #: when the event that completed the passage was received
+    feed: str
+    operator: str | None = None
+    mode: Mode | None = None
+    route_id: str | None = None
+    direction_id: Direction | None = None
+    trip_id: str | None = None
+    operating_day: Day | None = None
+    start_time: Clock | None = None  #: local, may pass 24:00 where the feed says so
+    passed: bool | None = None  #: true: driven past without stopping; false: it stopped; absent: not known
+    arrived: Utc | None = None  #: came into the stop's radius
+    stopped: Utc | None = None  #: stood still at the stop
+    departed: Utc | None = None  #: left the stop's radius
+    dwell_s: NonNegative | None = None  #: from standing still (else from arrival) to being ready to leave (else to leaving)
+    doors_open_s: NonNegative | None = None  #: sum over all openings at this stop; 0 when it stopped and no door opened
+    delay_s: int | None = None  #: when it left; late is positive
+    simulated: bool | None = None
+
+
+class TrafficSignal(Record, frozen=True, kw_only=True):
+    """State of one signal group of one junction. Kafka key: ``device_id:group``; compacted; written when the state changes."""
+
+    device_id: str  #: namespaced ``<feed>/<junction>``
+    group: str  #: the junction's own name of it
+    state: SignalState
+    event_time: Utc  #: first seen in this state, by the junction's clock
+    ingest_time: Utc
+    feed: str
+    code: str | None = None  #: as sent
+    demand: bool | None = None  #: red: whether somebody asks for green
+    lat_deg: Lat | None = None
+    lon_deg: Lon | None = None
+    simulated: bool | None = None
+
+
+class RoadWeather(Record, frozen=True, kw_only=True):
+    """What one road weather station measures. Kafka key: ``site_id``; compacted."""
+
+    site_id: str  #: namespaced ``<feed>/<station>``
+    event_time: Utc  #: of the newest value
+    ingest_time: Utc
+    feed: str
+    name: str | None = None
+    lat_deg: Lat | None = None
+    lon_deg: Lon | None = None
+    air_c: float | None = None
+    road_c: float | None = None  #: surface; the first of several sensors
+    dew_point_c: float | None = None
+    humidity_pct: Percent | None = None
+    wind_mps: NonNegative | None = None  #: mean
+    wind_gust_mps: NonNegative | None = None
+    wind_direction_deg: Annotated[float, Meta(ge=0, lt=360)] | None = None  #: from where it blows
+    precipitation: Precipitation | None = None
+    precipitation_kind: PrecipitationKind | None = None
+    precipitation_mmh: NonNegative | None = None
+    visibility_m: NonNegative | None = None
+    road_condition: RoadCondition | None = None
+    friction: Share | None = None  #: coefficient
+    snow_cm: NonNegative | None = None
+    simulated: bool | None = None
+
+
+class Situation(Record, frozen=True, kw_only=True):
+    """Something that changes traffic for a while: an incident, roadworks, a closure, a transit alert. Kafka key: ``situation_id``; compacted."""
+
+    situation_id: str  #: namespaced ``<feed>/<id>``
+    kind: SituationKind
+    event_time: Utc  #: when this version was made
+    ingest_time: Utc
+    feed: str
+    version: Count | None = None  #: grows with every change, where the feed counts versions
+    severity: Severity = msgspec.field(default="unknown")
+    valid_from: Utc | None = None
+    valid_to: Utc | None = None  #: absent: open end
+    ended: bool | None = None  #: true: the source says that it is over
+    closed: bool | None = None  #: true: the street or the line is closed
+    cause: str | None = None  #: as the feed names it
+    effect: str | None = None
+    geometry: dict[str, Any] | None = None  #: GeoJSON, lon lat
+    segment_ids: list[str] | None = None
+    routes: list[str] | None = None  #: GTFS route_id
+    stops: list[str] | None = None  #: GTFS stop_id
+    areas: list[str] | None = None  #: municipalities and regions by name
+    title: Texts | None = None
+    text: Texts | None = None
+    url: str | None = None
+    source: str | None = None  #: who says so
+    simulated: bool | None = None
+
+
+class SharedVehicleStation(Record, frozen=True, kw_only=True):
+    """One station of shared bicycles, scooters or cars. Kafka key: ``station_id``; compacted."""
+
+    station_id: str  #: namespaced ``<feed>/<station>``
+    ingest_time: Utc
+    feed: str
+    event_time: Utc | None = None  #: when the station last reported; absent where the feed does not say
+    system: str | None = None  #: operator or system
+    name: str | None = None
+    lat_deg: Lat | None = None
+    lon_deg: Lon | None = None
+    capacity: Count | None = None
+    vehicles_available: Count | None = None
+    docks_available: Count | None = None
+    vehicles_by_type: dict[str, int] | None = None  #: available, by vehicle_type_id
+    is_installed: bool | None = None
+    is_renting: bool | None = None
+    is_returning: bool | None = None
+    simulated: bool | None = None
+
+
+class Parking(Record, frozen=True, kw_only=True):
+    """One parking facility for one kind of vehicle. Kafka key: ``facility_id``; compacted."""
+
+    facility_id: str  #: namespaced ``<feed>/<facility>``, with kind of vehicle and use where a facility has several
+    ingest_time: Utc
+    feed: str
+    event_time: Utc | None = None  #: when it was counted; absent where the feed does not say, or says nothing of free spaces
+    name: str | None = None
+    lat_deg: Lat | None = None
+    lon_deg: Lon | None = None
+    vehicle_type: Literal["car", "electric_car", "disabled", "motorcycle", "bicycle", "unknown"] | None = None
+    capacity: Count | None = None
+    spaces_available: Count | None = None  #: absent: not known now
+    occupancy_pct: Percent | None = None
+    is_open: bool | None = None
     simulated: bool | None = None
 
 
