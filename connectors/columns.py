@@ -99,6 +99,7 @@ class SensorColumns:
     direction: list[str]
     kind: list[str]  #: loop, signal, counter
     fault: list[str | None]
+    travel_mode: list[str] = field(default_factory=list)  #: vehicle, bicycle, pedestrian, unknown; empty: all are vehicles
 
     def __len__(self) -> int:
         return len(self.site_id)
@@ -127,6 +128,10 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     key: str  #: Kafka key
     record: Record  #: without ``simulated``, which the publisher adds
     ended: bool = False  #: it is over: a compacted topic gets a tombstone later
+    on_change: bool = False  #: ``event_time`` alone is no change: the record is published when something else in it differs
+    #: The record says only this part of what is known of its key (GBFS: "information", "status"): it is published together with the last
+    #: statement of every other part, so that documents that know less erase nothing.
+    part: str | None = None
 
 
 @dataclass(slots=True)
@@ -138,4 +143,10 @@ class Parsed:
     sites: list[Site] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-    events: int = 0  #: parsed + rejected
+    #: Understood and left out on purpose, by reason (not_monitored, prediction, outside_box): no dead letters, but counted.
+    passed: dict[str, int] = field(default_factory=dict)
+    events: int = 0  #: parsed + rejected; what was passed over comes on top
+
+    def skip(self, reason: str, n: int = 1) -> None:
+        """Count what is left out on purpose."""
+        self.passed[reason] = self.passed.get(reason, 0) + n

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from connectors.columns import Reject, Stated
-from models.records import encode
+from models.records import Record, encode
 from streams.outputs import Out, Outputs
 
 if TYPE_CHECKING:
@@ -20,10 +20,12 @@ MOST_KEYS = 100_000
 
 
 class Statements:
-    """The last statement of every product and key of one raw partition."""
+    """The last statement of every product and key of one raw partition, and of every part where records come in parts."""
 
     def __init__(self) -> None:
-        self.last: dict[str, list[int]] = {}  #: "product:key" -> [event_ms, CRC-32 of the content, ingest_ms]
+        #: "product:key" or "product:key\\npart" -> [event_ms, CRC-32 of the content, ingest_ms, what a part said (JSON)]
+        self.last: dict[str, list[Any]] = {}
+        self._parts: dict[str, list[str]] = {}  #: "product:key" -> names of its parts in ``last``, sorted
 
     def feed(self, stated: list[Stated], owner: Observer, rejects: list[Reject], out: Outputs) -> int:
         """Publish what is new; returns the number of repetitions. An older statement than the last one of its key changes nothing either."""
@@ -35,28 +37,48 @@ class Statements:
                 rejects.append(Reject(s.index, "clock", "event_time", str(s.event_ms), want))
                 continue
             name = f"{s.product}:{s.key}"
-            record = msgspec.structs.replace(s.record, simulated=True) if owner.simulated else s.record
-            value = encode(record)
-            crc = zlib.crc32(encode(msgspec.structs.replace(s.record, ingest_time="")) if hasattr(s.record, "ingest_time") else value)
-            last = self.last.get(name)
+            who = f"{name}:{s.record.vehicle_id}" if s.product == "stop-passage" else name  # type: ignore[attr-defined]
+            who = who if s.part is None else f"{who}\n{s.part}"
+            said = encode(msgspec.structs.replace(s.record, ingest_time="") if hasattr(s.record, "ingest_time") else s.record)
+            crc = zlib.crc32(said)
+            last = self.last.get(who)
             if last is not None and (s.event_ms < last[0] or crc == last[1]):
                 last[2] = max(last[2], s.ingest_ms)
                 duplicates += 1
                 continue
-            self.last[name] = [s.event_ms, crc, s.ingest_ms]
+            self.last[who] = [s.event_ms, crc, s.ingest_ms, None if s.part is None else said.decode()]
+            record = s.record if s.part is None else self._whole(name, who, s.record)
+            value = encode(msgspec.structs.replace(record, simulated=True) if owner.simulated else record)
             owner.tally.accepted += 1
-            out.add(s.product, [Out(s.key.encode(), value, s.event_ms, f"{name}:{s.event_ms}:{crc:08x}")])
+            out.add(s.product, [Out(s.key.encode(), value, s.event_ms, f"{who.replace(chr(10), ':')}:{s.event_ms}:{crc:08x}")])
         if len(self.last) > MOST_KEYS:
             newest = sorted(self.last.items(), key=lambda kv: (kv[1][2], kv[0]))[len(self.last) // 2 :]
-            self.last = dict(newest)
+            self.restore(dict(newest))
         return duplicates
+
+    def _whole(self, name: str, who: str, record: Record) -> Record:
+        """What a record says, and what the other parts of its key said last where it says nothing; earlier names of parts win among those."""
+        parts = self._parts.setdefault(name, [])
+        if who not in parts:
+            parts.append(who)
+            parts.sort()
+        whole: dict[str, Any] = {}
+        for other in [*(p for p in reversed(parts) if p != who), who]:
+            said = msgspec.json.decode(self.last[other][3]) if other != who else msgspec.to_builtins(record)
+            whole |= {field: value for field, value in said.items() if value is not None}
+        return msgspec.convert(whole, type(record))
 
     def heard(self, since_ms: int) -> int:
         """Keys stated since then."""
-        return sum(1 for v in self.last.values() if v[2] >= since_ms)
+        return len({k.partition("\n")[0] for k, v in self.last.items() if v[2] >= since_ms})
 
     def export(self) -> dict[str, Any]:
         return self.last
 
     def restore(self, data: dict[str, Any]) -> None:
         self.last = {k: list(v) for k, v in data.items()}
+        self._parts = {}
+        for who in sorted(self.last):
+            name, in_parts, _ = who.partition("\n")
+            if in_parts:
+                self._parts.setdefault(name, []).append(who)
