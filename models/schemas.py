@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from models import records
 from models.records import Record
 from models.topics import PRODUCTS, Product
 
@@ -58,15 +59,8 @@ def schema(product: str) -> Schema:
         KeyError: no such product.
     """
     p = PRODUCTS[product]
-    generated = msgspec.json.schema(p.record)
-    body: Schema = _without_null(generated["$defs"][p.record.__name__])
-    comments = field_comments(p.record)
-    for name, field in body["properties"].items():
-        if comment := comments.get(name):
-            known = field.get("description")
-            field["description"] = f"{comment} ({known})" if known else comment
+    body: Schema = _inlined(p.record)
     first, _, rest = inspect.cleandoc(p.record.__doc__ or "").partition("\n")
-    body.pop("description", None)
     return {
         "$schema": DIALECT,
         "$id": schema_url(product),
@@ -79,6 +73,31 @@ def schema(product: str) -> Schema:
         "properties": body["properties"],
         "additionalProperties": True,
     }
+
+
+def _inlined(record: type[Record]) -> Schema:
+    """Schema of one record with its parts inside and its field comments as descriptions."""
+    generated = msgspec.json.schema(record)["$defs"][record.__name__]
+    body: Schema = _with_parts(_without_null(generated))
+    comments = field_comments(record)
+    for name, field in body["properties"].items():
+        if comment := comments.get(name):
+            known = field.get("description")
+            field["description"] = f"{comment} ({known})" if known else comment
+    return body
+
+
+def _with_parts(node: Any) -> Any:
+    """The same schema with each reference to another record replaced by that record's schema."""
+    if isinstance(node, list):
+        return [_with_parts(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        part = _inlined(getattr(records, node["$ref"].rpartition("/")[2]))
+        part["additionalProperties"] = True
+        return {**part, **{key: value for key, value in node.items() if key != "$ref"}}
+    return {key: _with_parts(value) for key, value in node.items()}
 
 
 def _without_null(node: Any) -> Any:

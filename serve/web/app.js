@@ -7,6 +7,8 @@ import { segmentRows, vehicleRows } from "/assets/panel.js";
 const VEHICLE_MEMORY_MS = 120000; // as serve/state.py
 const STALE_MS = 9000; // two heartbeats missed
 const QUIET_MS = 40000; // the stream lives, but nothing comes through it
+const OLD_MS = 90000; // records come, but they tell of the past (GTFS-RT good practice: positions are at most 90 s old)
+const REPLAY_MS = 86400000; // older than a day it is a replay: said, but not greyed
 const $ = (id) => document.getElementById(id);
 
 const page = {
@@ -29,7 +31,8 @@ function clockTime(ms) {
 
 function span(seconds) {
   if (seconds < 100) return `${Math.max(0, Math.round(seconds))} s`;
-  return seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+  if (seconds < 6000) return `${Math.round(seconds / 60)} min`;
+  return seconds < 200000 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
 }
 
 async function getJson(path) {
@@ -42,6 +45,7 @@ async function getJson(path) {
 
 function showStatus() {
   const now = Date.now();
+  const ageMs = now + page.clockOffsetMs - page.logMs;
   const lost = page.stream && (page.lost || now - page.aliveAt > STALE_MS);
   let state = "loading", text = t("loading");
   if (lost) {
@@ -52,14 +56,16 @@ function showStatus() {
     text = t("waiting", { why: page.trouble });
   } else if (page.networkTag !== null) {
     const quiet = !page.dataAt || now - page.dataAt > QUIET_MS;
-    state = quiet ? "quiet" : "live";
-    text = quiet ? (page.dataAt ? t("quiet", { t: clockTime(page.dataAt + page.clockOffsetMs) }) : t("never")) : t("live");
+    state = quiet || ageMs > OLD_MS ? "quiet" : "live";
+    text = t("live");
+    if (quiet) text = page.dataAt ? t("quiet", { t: clockTime(page.dataAt + page.clockOffsetMs) }) : t("never");
+    else if (ageMs > OLD_MS) text = t("old", { s: span(ageMs / 1000) });
   }
   $("status").dataset.state = state;
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
-  $("map").classList.toggle("stale", state === "stale" || (state === "quiet" && page.dataAt > 0));
+  for (const id of ["map", "feeds"]) $(id).classList.toggle("stale", state === "stale" || (state === "quiet" && page.dataAt > 0 && ageMs < REPLAY_MS));
   $("clock").textContent = page.logMs && page.city
-    ? `${t("data", { t: clockTime(page.logMs) })} (${page.city.timezone}) · ${t("age", { s: span((now + page.clockOffsetMs - page.logMs) / 1000) })}` : "";
+    ? `${t("data", { t: clockTime(page.logMs) })} (${page.city.timezone}) · ${t("age", { s: span(ageMs / 1000) })}` : "";
   $("simulated").hidden = !page.simulated;
 }
 

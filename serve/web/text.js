@@ -1,6 +1,6 @@
 // Every word of the page, a column a language. A word that a language lacks is shown in English.
 const en = {
-  loading: "loading the network…", live: "live", stale: "stale – no data since {t}", never: "no data yet", quiet: "no new records since {t}",
+  loading: "loading the network…", live: "live", stale: "stale – no data since {t}", never: "no data yet", quiet: "no new records since {t}", old: "not live – the data is {s} old",
   waiting: "not ready: {why}", data: "data {t}", age: "{s} old", simulated: "SIMULATED DATA – not what is happening in the streets",
   city: "City", language: "Language", search: "Find a street, route or vehicle", close: "Close", legend: "Legend", nothing: "nothing found",
   los: "Level of service (speed / free flow)", LA: "A  above 85 %", LB: "B  67–85 %", LC: "C  50–67 %", LD: "D  40–50 %", LE: "E  30–40 %", LF: "F  30 % or less",
@@ -16,7 +16,7 @@ const en = {
   general_traffic: "general traffic", bus_lane: "bus lane", rail: "rail", map: "Map of street segments and vehicles", feeds: "Source feeds", no_map: "This browser cannot draw the map (WebGL is missing).",
 };
 const fi = {
-  loading: "ladataan katuverkkoa…", live: "live", stale: "vanhentunut – ei tietoja {t} jälkeen", never: "ei vielä tietoja", quiet: "ei uusia tietueita {t} jälkeen",
+  loading: "ladataan katuverkkoa…", live: "live", stale: "vanhentunut – ei tietoja {t} jälkeen", never: "ei vielä tietoja", quiet: "ei uusia tietueita {t} jälkeen", old: "ei live – tiedot {s} vanhoja",
   waiting: "ei valmis: {why}", data: "tiedot {t}", age: "{s} vanhaa", simulated: "SIMULOITUA TIETOA – ei kaduilla tapahtuvaa liikennettä",
   city: "Kaupunki", language: "Kieli", search: "Etsi katu, linja tai ajoneuvo", close: "Sulje", legend: "Selite", nothing: "ei löytynyt",
   los: "Palvelutaso (nopeus / vapaa nopeus)", LA: "A  yli 85 %", LF: "F  enintään 30 %",
@@ -32,7 +32,7 @@ const fi = {
   general_traffic: "yleinen liikenne", bus_lane: "bussikaista", rail: "raide", map: "Katuosuuksien ja ajoneuvojen kartta", feeds: "Tietolähteet", no_map: "Selain ei pysty piirtämään karttaa (WebGL puuttuu).",
 };
 const sv = {
-  loading: "laddar gatunätet…", live: "live", stale: "inaktuellt – inga data sedan {t}", never: "inga data ännu", quiet: "inga nya poster sedan {t}",
+  loading: "laddar gatunätet…", live: "live", stale: "inaktuellt – inga data sedan {t}", never: "inga data ännu", quiet: "inga nya poster sedan {t}", old: "inte live – data är {s} gamla",
   waiting: "inte redo: {why}", data: "data {t}", age: "{s} gamla", simulated: "SIMULERADE DATA – inte det som händer på gatorna",
   city: "Stad", language: "Språk", search: "Sök gata, linje eller fordon", close: "Stäng", legend: "Teckenförklaring", nothing: "inget hittades",
   los: "Servicenivå (hastighet / fritt flöde)", LA: "A  över 85 %", LF: "F  högst 30 %",

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from models import schemas
-from models.records import FeedHealth, Segment, SegmentState, VehiclePosition, encode
+from models.records import FeedHealth, Segment, SegmentState, SourceMix, VehiclePosition, encode
 from models.topics import PRODUCTS
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "schemas"
@@ -20,7 +20,7 @@ EXAMPLES = {
     "vehicle-position": VehiclePosition(vehicle_id="0018/00423", event_time=T, ingest_time=T, feed="hfp", lat_deg=60.1, lon_deg=24.9, delay_s=-3),
     "segment-state": SegmentState(
         segment_id="w1_2_3_f", window_start=T, window_end=T, status="final", revision=3, origin="measured", confidence=0.8,
-        represents="general_traffic", algorithm="edie-1", speed_kmh=0.0, los="F", source_mix={"bus": 1.0},
+        represents="general_traffic", algorithm="edie-1", speed_kmh=0.0, los="F", source_mix=SourceMix(probe=1.0),
     ),
     "feed-health": FeedHealth(feed="hfp", event_time=T, state="ok", since=T, messages_s=0.0),
     "segment": Segment(
@@ -61,6 +61,8 @@ def test_a_field_comment_becomes_its_description_also_when_it_stands_on_the_next
     position = schemas.schema("vehicle-position")["properties"]
     assert position["delay_s"]["description"] == "late is positive"
     assert position["event_time"]["description"] == "when it happened by the sender's clock (RFC 3339, UTC, milliseconds)"
+    mix = schemas.schema("segment-state")["properties"]["source_mix"]
+    assert mix["properties"]["loop"]["description"] == "counting sites on this segment", "a record inside a record too"
     assert "DATEX II" in schemas.schema("sensor-observation")["properties"]["fault"]["description"]
 
 
@@ -80,7 +82,7 @@ def _changed(edit: str) -> dict[str, Any]:
         case "narrowed enum":
             schema["properties"]["origin"]["enum"].remove("none")
         case "changed inner type":
-            schema["properties"]["source_mix"]["additionalProperties"]["type"] = "string"
+            schema["properties"]["source_mix"]["properties"]["probe"]["type"] = "string"
         case "new optional field":
             schema["properties"]["queue_m"] = {"type": "number"}
         case "wider enum":
