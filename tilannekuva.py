@@ -170,6 +170,8 @@ def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, setting
 @click.option("--stage", "stages", multiple=True, type=click.Choice(["observe", "fuse"]), help="Only this stage; default both.")
 @click.option("--instance", default="1", show_default=True, help="Name of this worker among those of the city.")
 @click.option("--replication", default=1, show_default=True, help="Copies of topics that are created.")
+@click.option("--until-end", is_flag=True, help="Stop when everything in the raw topics is worked off and committed (after a replay).")
+@click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port of loopback.")
 @_broker
 @_prefix
 @_network
@@ -179,6 +181,8 @@ def process(
     stages: tuple[str, ...],
     instance: str,
     replication: int,
+    until_end: bool,
+    metrics_port: int | None,
     broker: str,
     prefix: str,
     network: Path | None,
@@ -189,7 +193,10 @@ def process(
 
     c = _city(city, settings)
     net = _load_network(c, network)
-    s = WorkerSettings(bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication)  # type: ignore[arg-type]
+    s = WorkerSettings(
+        bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication,  # type: ignore[arg-type]
+        until_end=until_end, metrics_port=metrics_port,
+    )  # fmt: skip
 
     async def main(stop: asyncio.Event) -> None:
         await run_worker(CityWorker(c, net, s), stop)
@@ -317,7 +324,16 @@ def network_build(
     from geo.build import build
 
     c = _city(city, settings)
-    net = build(c.name, osm=osm, gtfs=gtfs, lines=lines, area=area, crs=c.crs, licence=c.network.licence, attribution=c.network.attribution)
+    net = build(
+        c.name,
+        osm=osm,
+        gtfs=gtfs,
+        lines=lines,
+        area=area,
+        crs=c.crs,
+        licence=c.network.licence if osm else c.licence,
+        attribution=c.network.attribution if osm else c.attribution[0],
+    )
     folder = to or network_folder(c)
     store.save(net, folder)
     click.echo(f"{folder}: {len(net.segments):,} segments, {len(net.shapes):,} shapes, version {net.version[:12]}; {net.attribution}")

@@ -24,11 +24,11 @@ from geo.network import F64, I8, Bool, Network
 from geo.sites import SitePlacer
 from geo.track import Tracker, TrackSettings
 from streams import partial as wire
-from streams.cells import WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
+from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
 from streams.clean import CleanSettings, impossible
-from streams.health import HEARD_MS, Meter
+from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
-from streams.publish import dead_letters, late_records, positions
+from streams.publish import PositionWriter, dead_letters, late_records, segment_text
 from streams.sensors import Sensors
 from streams.stated import Statements
 from streams.vehicles import DUPLICATE, NEW, TOO_OLD, Vehicles
@@ -57,6 +57,7 @@ class Ground:
         self.network = network
         self.matching = Matching.of(network, self.settings.track, self.settings.hmm)
         self.pieces = Pieces(network, self.settings.cells)
+        self.segment_text = segment_text(network.segments.segment_id)
 
     @cached_property
     def placer(self) -> SitePlacer:
@@ -99,6 +100,7 @@ class Observer:
         self.pieces = ground.pieces
         self.sensors = Sensors(ground)
         self.statements = Statements()
+        self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
         self.log_ms = 0  #: the only "now"
@@ -112,7 +114,7 @@ class Observer:
 
     def feed_envelope(self, envelope: Envelope, offset: int) -> Outputs:
         """Everything that one envelope gives at once. Partial sums wait for ``flush``."""
-        self.log_ms = max(self.log_ms, envelope.ingest_ms)
+        self._now(envelope.ingest_ms)
         self.offset = offset
         self.simulated = self.simulated or envelope.simulated
         out = Outputs()
@@ -133,7 +135,7 @@ class Observer:
     def undecodable(self, data: bytes | None, reason: str, offset: int, log_ms: int) -> Outputs:
         """A raw message that is no envelope of ours: dead-letter, whole."""
         self.offset = offset
-        self.log_ms = max(self.log_ms, log_ms)
+        self._now(log_ms)
         self.tally.events += 1
         self.tally.rejected += 1
         item = Item(log_ms, self.raw_topic, data or b"")
@@ -146,7 +148,15 @@ class Observer:
 
     def idle(self, log_ms: int) -> None:
         """The driver knows that nothing with an earlier ingest time can come any more (it is at the end of a silent partition)."""
+        self._now(log_ms)
+
+    def _now(self, log_ms: int) -> None:
+        """Log time has come so far; health slots that ended before it are closed with what was heard by their end, whenever they are sent."""
         self.log_ms = max(self.log_ms, log_ms)
+        for slot in self.meter.ended(self.log_ms):
+            since_ms = (slot + 1) * SLOT_MS - HEARD_MS
+            heard = int((self.vehicles.heard_ms >= since_ms).sum()) + self.sensors.heard(since_ms) + self.statements.heard(since_ms)
+            self.meter.close(slot, heard)
 
     def _count(self, envelope: Envelope, parsed: Parsed, rejects: list[Reject], duplicates: int) -> None:
         events = max(parsed.events, len(rejects))
@@ -166,8 +176,9 @@ class Observer:
         closed = (window + 1) * WINDOW_MS + self.settings.lateness_ms < c.ingest_ms[keep]
         late = keep[closed]
         keep = keep[~closed]
-        slot = self.vehicles.slots_of([c.vehicle_id[i] for i in keep], c.ingest_ms[keep])
+        slot, unheard = self.vehicles.slots_of([c.vehicle_id[i] for i in keep], c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
+        self._forget(unheard)
         m = _Match(len(keep))
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
         m.shape, m.profile, m.counts = self._routes([c.trip[i] for i in keep])
@@ -179,7 +190,8 @@ class Observer:
         new = m.verdict == NEW
         too_old = keep[m.verdict == TOO_OLD]
         duplicates = int((m.verdict == DUPLICATE).sum())
-        out.add("vehicle-position", positions(self, c, keep[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new]))
+        written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
+        out.add("vehicle-position", written)
         out.add("late", late_records(self, c, late, "window_closed", offset) + late_records(self, c, too_old, "older_than_memory", offset))
         t = self.tally
         t.accepted += int(new.sum())
@@ -304,21 +316,28 @@ class Observer:
         rows = Rows(all_cells.window[changed], all_cells.segment[changed], all_cells.who[changed], all_cells.sums[changed])
         open_ = (all_cells.window + 1) * WINDOW_MS + self.settings.lateness_ms >= self.log_ms
         self._cells = Rows(all_cells.window[open_], all_cells.segment[open_], all_cells.who[open_], all_cells.sums[open_])
-        gone = self.vehicles.forget(self.log_ms, np.unique(self._cells.who))
-        self.tracker.reset(np.array(gone, np.int64))
-        for k in gone:
-            self.free.clear(k)
+        self._forget(self.vehicles.forget(self.log_ms, np.unique(self._cells.who)))
         who, index = np.unique(rows.who, return_inverse=True)
-        entities = int((self.vehicles.heard_ms >= self.log_ms - HEARD_MS).sum()) + self.sensors.heard(self.log_ms - HEARD_MS)
-        entities += self.statements.heard(self.log_ms - HEARD_MS)
         return wire.encode(
             wire.Partial(
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.rows(self.log_ms, entities),
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(),
             )
         )  # fmt: skip
+
+    def _forget(self, slots: list[int]) -> None:
+        self.tracker.reset(np.array(slots, np.int64))
+        for k in slots:
+            self.free.clear(k)
+
+    def resend(self) -> None:
+        """The next ``flush`` tells of all open cells, also of those that did not change."""
+        c = self._cells
+        nothing_more = np.zeros_like(c.sums)
+        nothing_more[:, NEWEST] = c.sums[:, NEWEST]
+        self._new_rows.append(Rows(c.window, c.segment, c.who, nothing_more))
 
     # ------------------------------------------------------------------- state
 
