@@ -20,7 +20,7 @@ from typing import Any
 
 import cramjam
 from aiokafka import AIOKafkaProducer
-from aiokafka.codec import has_lz4, has_zstd
+from aiokafka.codec import has_zstd
 from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -31,6 +31,7 @@ from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, en
 from connectors.gather import Gatherer, partition_of
 from connectors.gtfs_realtime import fetch as gtfs_realtime
 from connectors.hfp import fetch as hfp
+from connectors.kafka import make_producer
 from connectors.mqtt import MqttSource
 from connectors.polling import Answer, Poller, Refused, Unavailable
 from models.clock import rfc3339
@@ -105,17 +106,14 @@ async def connect(
     chosen = [city.feed(f) for f in feeds] if feeds else list(city.feeds)
     metrics = Metrics(registry if registry is not None else CollectorRegistry())
     connectors = [FeedConnector(city, feed, now_ms=now_ms, env=env, metrics=metrics) for feed in chosen]
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        client_id=f"tilannekuva-connect-{city.name}",
-        enable_idempotence=True,
-        acks="all",
-        compression_type="zstd" if has_zstd() else "lz4" if has_lz4() else None,
-        linger_ms=20,
-        max_batch_size=512 * 1024,
-        max_request_size=4 * MAX_MESSAGE_BYTES,
+    producer = make_producer(
+        bootstrap,
+        f"tilannekuva-connect-{city.name}",
+        max_batch_bytes=512 * 1024,
+        max_request_bytes=4 * MAX_MESSAGE_BYTES,
         request_timeout_ms=DELIVERY_MS,
-        **(security or {}),
+        security=security,
+        env=env,
     )
     await producer.start()
     try:

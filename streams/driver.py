@@ -7,9 +7,12 @@ outputs and snapshot are durable; acked. A crash at any point repeats some of th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from connectors.envelope import BadEnvelope, decode
 from streams import partial as wire
@@ -18,6 +21,10 @@ from streams.observe import Observer
 from streams.offline import FLUSH_MS
 from streams.outputs import Outputs
 from streams.snapshots import Snapshot
+
+log = logging.getLogger(__name__)
+#: A sender's clock may run so much fast (``streams/clean.py``): events of a minute may come so long before it.
+FAST_MS = 120_000
 
 
 class Sink(Protocol):
@@ -52,6 +59,7 @@ class Step(Protocol):
     def flush(self) -> bytes | None: ...
     def log_ms(self) -> int: ...
     def idle(self, log_ms: int) -> None: ...
+    def rebuilt(self) -> None: ...
     def export(self) -> bytes: ...
     def restore(self, state: bytes) -> None: ...
 
@@ -87,6 +95,10 @@ class ObserveStep:
     def idle(self, log_ms: int) -> None:
         self.observer.idle(log_ms)
 
+    def rebuilt(self) -> None:
+        """The next partial tells of everything that is open, since nobody knows what the fuse step has of it."""
+        self.observer.resend()
+
     def export(self) -> bytes:
         return self.observer.export()
 
@@ -95,18 +107,49 @@ class ObserveStep:
 
 
 class FuseStep:
-    """The fuse step behind the driver's face. A partial that does not decode is our own bug or a torn disk: it is not skipped."""
+    """The fuse step behind the driver's face. A partial that does not decode is our own bug or a torn disk: it is not skipped.
+
+    Its windows are published only from where the log tells all of them: a log that begins in the middle, or partials whose segment numbers belong to another network
+    (while a new one is rolled out), would give states made from a part of what was seen.
+    """
 
     def __init__(self, fuser: Fuser) -> None:
         self.fuser = fuser
         self.owner = "fuse/0"
+        self.foreign = 0  #: partials of another network, left out
+        self._offset = -1
+        self._quiet_ms = 0  #: states of windows that begin before this are not published
+        self._told: set[str] = set()
+        self._missing: set[tuple[str, int]] | None = None  #: raw partitions not yet heard of, when the log began in the middle
 
     @property
     def offset(self) -> int:
-        return self.fuser.offset
+        return max(self._offset, self.fuser.offset)
 
     def feed(self, value: bytes | None, offset: int, timestamp_ms: int) -> tuple[Outputs, bytes | None]:
-        return self.fuser.feed(wire.decode(value), offset), None
+        p = wire.decode(value)
+        if self.offset < 0 and offset > 0:
+            self._missing = set(self.fuser.expected)
+        self._offset = offset
+        if p.network != self.fuser.network.version:
+            self.foreign += 1
+            self._quiet_ms = max(self._quiet_ms, p.watermark_ms + FAST_MS)
+            if p.network not in self._told:
+                self._told.add(p.network)
+                log.error(
+                    "partials of network %s are left out, since this worker has %s: nothing is published before only one of them is in use",
+                    p.network,
+                    self.fuser.network.version,
+                )
+            return Outputs(), None
+        if self._missing and (p.feed, p.partition) in self._missing:
+            self._missing.discard((p.feed, p.partition))
+            self._quiet_ms = max(self._quiet_ms, p.watermark_ms + FAST_MS)
+        out = self.fuser.feed(p, offset)
+        if self._quiet_ms and (states := out.records.get("segment-state")) is not None:
+            kept = [o for o in states if o.time_ms >= self._quiet_ms]
+            out.records = {k: v for k, v in {**out.records, "segment-state": kept}.items() if v}
+        return out, None
 
     def flush(self) -> bytes | None:
         return None
@@ -117,11 +160,18 @@ class FuseStep:
     def idle(self, log_ms: int) -> None:
         """The fuse step knows time from the observers alone."""
 
+    def rebuilt(self) -> None:
+        """What came before was published when it was acked; what comes now is whole."""
+
     def export(self) -> bytes:
-        return self.fuser.export()
+        missing = None if self._missing is None else sorted(self._missing)
+        return msgspec.msgpack.encode([self._offset, self._quiet_ms, missing, self.fuser.export()])
 
     def restore(self, state: bytes) -> None:
-        self.fuser.restore(state)
+        offset, quiet_ms, missing, inner = msgspec.msgpack.decode(state, type=tuple[int, int, list[tuple[str, int]] | None, bytes])
+        self.fuser.restore(inner)
+        self._offset, self._quiet_ms = offset, quiet_ms
+        self._missing = None if missing is None else set(missing)
 
 
 @dataclass
@@ -130,48 +180,78 @@ class DriverSettings:
 
     #: Seconds between snapshots while messages come in. Shorter: less to repeat after a crash, more bytes on the state topic.
     snapshot_s: float = 3.0
+    #: The same by size, seconds a megabyte of state: a large state is written less often, since the state topic takes every copy.
+    snapshot_s_mb: float = 2.0
     #: At most this many unacked messages; then a snapshot is made at once.
     max_pending: int = 2_000
 
 
 @dataclass
 class PartitionDriver:
-    """One partition of the log and its step."""
+    """One partition of the log and its step, which ``make`` gives in its first state."""
 
-    step: Step
+    make: Callable[[], Step]
     sink: Sink
     now_s: Callable[[], float]
     settings: DriverSettings = field(default_factory=DriverSettings)
 
     def __post_init__(self) -> None:
+        self.step = self.make()
         self.pending: list[Message] = []
         self.durable = self.step.offset  #: offset of the last durable snapshot
+        self.sequence = 0  #: of the next snapshot
         self.last_snapshot_s = self.now_s()
+        self.every_s = self.settings.snapshot_s
         self.fed = 0
         self.skipped = 0
+        self.closed = False
         self._lock = asyncio.Lock()  #: the ticker and the agent take turns
 
     async def recover(self, snapshots: list[Snapshot]) -> int:
-        """Restore the best snapshot that this step can use; returns the first offset it still has to see (0 where there is none)."""
-        for s in snapshots:
-            try:
-                self.step.restore(s.state)
-            except (ValueError, KeyError, TypeError):
-                continue
-            self.durable = self.step.offset
-            break
-        return self.step.offset + 1
+        """Restore the best snapshot that is ahead of this state and that this step can use; returns the first offset it still has to see (0 where there is none)."""
+        async with self._lock:
+            self.sequence = max([self.sequence, *(s.sequence + 1 for s in snapshots)])
+            for s in snapshots:
+                if s.offset <= self.step.offset:
+                    break
+                try:
+                    self.step.restore(s.state)
+                except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as e:
+                    log.warning("%s: snapshot of offset %d is of no use here: %s", s.owner, s.offset, e)
+                    self.step = self.make()  # it may be half restored
+                    self.durable = -1
+                    continue
+                self.durable = self.step.offset
+                break
+            return self.step.offset + 1
 
     async def catch_up(self, messages: AsyncIterator[tuple[int, bytes | None, int]]) -> None:
         """Messages between the snapshot and the first one that the group's offset gives: they were acked once, so they are fed and not acked again."""
-        async for offset, value, timestamp_ms in messages:
-            if offset > self.step.offset:
-                await self._process(value, offset, timestamp_ms)
+        async with self._lock:
+            async for offset, value, timestamp_ms in messages:
+                if offset > self.step.offset:
+                    await self._process(value, offset, timestamp_ms)
+
+    async def rebuild(self, messages: AsyncIterator[tuple[int, bytes | None, int]]) -> None:
+        """There is no snapshot, though messages were acked: make the state again from a part of the log that is long enough for every vehicle and open window.
+
+        What the messages gave was durable before they were acked. It is not written again: made from a part of the log, the oldest of it would be wrong.
+        """
+        async with self._lock:
+            async for offset, value, timestamp_ms in messages:
+                if offset > self.step.offset:
+                    self.step.feed(value, offset, timestamp_ms)
+            self.step.flush()
+            self.step.rebuilt()
 
     async def feed(self, message: Message) -> None:
-        """One message, in offset order. Messages that the state already holds are only acked."""
+        """One message, in offset order; whoever calls has closed a ``gap`` before it. Messages that the state already holds are only acked."""
         async with self._lock:
             await self._feed(message)
+
+    def gap(self, offset: int) -> bool:
+        """Whether messages before this one are neither in the state nor came by."""
+        return offset > self.step.offset + 1
 
     async def _feed(self, message: Message) -> None:
         if message.offset <= self.step.offset:
@@ -197,7 +277,7 @@ class PartitionDriver:
     async def idle(self, log_ms: int) -> None:
         """Nothing earlier can come any more: let time pass for this partition."""
         async with self._lock:
-            if log_ms > self.step.log_ms():
+            if log_ms > self.step.log_ms() and not self.closed:
                 self.step.idle(log_ms)
                 partial = self.step.flush()
                 if partial is not None:
@@ -205,9 +285,14 @@ class PartitionDriver:
 
     async def maybe_snapshot(self, *, force: bool = False) -> None:
         """Called by a ticker too, so that a held batch always completes."""
-        if self.pending and (force or self.now_s() - self.last_snapshot_s >= self.settings.snapshot_s):
+        if self.pending and (force or self.now_s() - self.last_snapshot_s >= self.every_s):
             async with self._lock:
-                await self._snapshot()
+                if self.pending and not self.closed:
+                    await self._snapshot()
+
+    def forget_pending(self) -> None:
+        """The partition was taken away before these were acked: whoever has it now gets them again."""
+        self.pending = []
 
     async def _snapshot(self) -> None:
         """Outputs, then state, durable; then ack in order."""
@@ -215,9 +300,11 @@ class PartitionDriver:
         if partial is not None:
             await self.sink.partial(partial, self.step.log_ms())
         acked, self.pending = self.pending, []
-        offset = self.step.offset
-        await self.sink.snapshot(Snapshot(self.step.owner, offset, self.step.export()), self.step.log_ms())
+        offset, state = self.step.offset, self.step.export()
+        await self.sink.snapshot(Snapshot(self.step.owner, offset, state, self.sequence), self.step.log_ms())
         await self.sink.settle()
+        self.sequence += 1
         self.durable, self.last_snapshot_s = offset, self.now_s()
+        self.every_s = max(self.settings.snapshot_s, self.settings.snapshot_s_mb * len(state) / 1e6)
         for message in acked:
             message.ack()

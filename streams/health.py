@@ -39,7 +39,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.slots: dict[int, Slot] = {}
-        self.done = -1  #: last slot handed out
+        self.closed: list[HealthRow] = []  #: ended, not yet handed out
         self.last_message_ms: int | None = None
         self.source = Source()
 
@@ -71,18 +71,21 @@ class Meter:
         newest = int(event_ms.max())
         slot.newest_event_ms = max(newest, slot.newest_event_ms or newest)
 
-    def rows(self, log_ms: int, entities: int) -> tuple[HealthRow, ...]:
-        """The slots that have ended by ``log_ms``, once each."""
-        ended = [s for s in sorted(self.slots) if (s + 1) * SLOT_MS <= log_ms]
-        out = []
-        for s in ended:
-            c = self.slots.pop(s)
-            last = self.last_message_ms
-            src = self.source
-            out.append(
-                HealthRow(s, c.messages, c.events, c.rejects, c.duplicates, tuple(c.lags), entities, c.newest_event_ms, last, c.ticks, src.connected, src.http_status, src.detail)
-            )  # fmt: skip
-        return tuple(out)
+    def ended(self, log_ms: int) -> list[int]:
+        """Slots that have ended by ``log_ms`` and are not closed."""
+        return [s for s in sorted(self.slots) if (s + 1) * SLOT_MS <= log_ms]
+
+    def close(self, slot: int, entities: int) -> None:
+        """Nothing more comes into this slot."""
+        c, src = self.slots.pop(slot), self.source
+        self.closed.append(
+            HealthRow(slot, c.messages, c.events, c.rejects, c.duplicates, tuple(c.lags), entities, c.newest_event_ms, self.last_message_ms, c.ticks, src.connected, src.http_status, src.detail)
+        )  # fmt: skip
+
+    def take(self) -> tuple[HealthRow, ...]:
+        """Closed slots, once each."""
+        rows, self.closed = tuple(self.closed), []
+        return rows
 
     def export(self) -> dict[str, Any]:
         slots = {s: [c.messages, c.events, c.rejects, c.duplicates, c.lags, c.newest_event_ms, c.ticks] for s, c in self.slots.items()}

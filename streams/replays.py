@@ -15,6 +15,7 @@ import msgspec
 from connectors import recordings
 from connectors.cities import City
 from connectors.envelope import SCHEMA, Envelope, Source, encode, headers
+from connectors.kafka import make_producer
 from geo.network import Network
 from geo.store import segments_geojson
 from models.clock import rfc3339
@@ -25,7 +26,6 @@ from streams.observe import ObserveSettings
 from streams.offline import Run, end_of_log
 from streams.offline import replay as drive
 from streams.tables import ParquetSink
-from streams.writer import make_producer
 
 #: No provisional rounds: only finals are written.
 NEVER_MS = 1 << 60

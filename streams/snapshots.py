@@ -1,7 +1,8 @@
-"""Snapshots of state and offset on a compacted topic: checked, chunked below the message limit, two kept of each owner.
+"""Snapshots of state and offset on a compacted topic: checked, chunked below the message limit, the last few kept of each owner.
 
-A snapshot is right for its offset whoever wrote it, since state is a function of the ordered log. So the whole snapshot with the highest offset wins; a late
-one of a worker that has lost its partition has a lower offset, and can only make its reader read a little more of the log again.
+A snapshot is right for its offset whoever wrote it, since state is a function of the ordered log. So the sound snapshot with the highest offset wins; a late
+one of a worker that has lost its partition has a lower offset, and can only make its reader read a little more of the log again. It can spoil at most the slots that it
+writes over, and there are more slots than a worker writes snapshots before it learns that it has lost a partition.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from models.topics import STATE_PARTITIONS
 from streams.writer import Writer
 
-SCHEMA = 1
+SCHEMA = 2
 CHUNK_BYTES = 900_000
+#: Snapshots kept of an owner: key of a chunk = owner/slot/chunk.
+SLOTS = 4
+#: How many of the newest messages of a state partition are looked at first.
+TAIL = 64
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True):
@@ -26,6 +31,7 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     schema: int
     owner: str
     offset: int
+    sequence: int
     size: int  #: of the whole state, bytes
     crc: int  #: of the whole state
     chunks: int
@@ -39,6 +45,7 @@ class Snapshot:
     owner: str
     offset: int
     state: bytes
+    sequence: int = 0  #: how many snapshots its writers know to have come before it; names the slot
 
 
 def state_partition(owner: str) -> int:
@@ -49,20 +56,23 @@ def state_partition(owner: str) -> int:
     return zlib.crc32(owner.encode()) % STATE_PARTITIONS
 
 
-def pack(snapshot: Snapshot) -> list[bytes]:
-    """Messages that make up a snapshot: header length, header, its CRC-32, body."""
+def pack(snapshot: Snapshot) -> list[tuple[bytes, bytes]]:
+    """Keys and values of the messages that make up a snapshot. A value: length of the header, header, its CRC-32, body."""
     parts = [snapshot.state[i : i + CHUNK_BYTES] for i in range(0, len(snapshot.state), CHUNK_BYTES)] or [b""]
-    crc = zlib.crc32(snapshot.state)
+    crc, slot = zlib.crc32(snapshot.state), snapshot.sequence % SLOTS
     out = []
     for k, body in enumerate(parts):
-        head = msgspec.msgpack.encode(_Header(SCHEMA, snapshot.owner, snapshot.offset, len(snapshot.state), crc, len(parts), k))
-        out.append(len(head).to_bytes(2, "big") + head + zlib.crc32(head).to_bytes(4, "big") + body)
+        head = msgspec.msgpack.encode(
+            _Header(SCHEMA, snapshot.owner, snapshot.offset, snapshot.sequence, len(snapshot.state), crc, len(parts), k)
+        )
+        value = len(head).to_bytes(2, "big") + head + zlib.crc32(head).to_bytes(4, "big") + body
+        out.append((f"{snapshot.owner}/{slot}/{k}".encode(), value))
     return out
 
 
 def unpack(messages: list[bytes], owner: str) -> list[Snapshot]:
     """The whole and sound snapshots of an owner among messages of a state partition, highest offset first. What is torn, flipped or of another schema is left out."""
-    found: dict[tuple[int, int, int, int], dict[int, bytes]] = {}
+    found: dict[tuple[int, int, int, int, int], dict[int, bytes]] = {}
     for m in messages:
         size = int.from_bytes(m[:2], "big")
         head, check, body = m[2 : 2 + size], m[2 + size : 6 + size], m[6 + size :]
@@ -73,14 +83,14 @@ def unpack(messages: list[bytes], owner: str) -> list[Snapshot]:
         except msgspec.MsgspecError:
             continue
         if h.schema == SCHEMA and h.owner == owner:
-            found.setdefault((h.offset, h.crc, h.size, h.chunks), {})[h.chunk] = body
+            found.setdefault((h.offset, h.sequence, h.crc, h.size, h.chunks), {})[h.chunk] = body
     out = []
-    for (offset, crc, size, chunks), bodies in sorted(found.items(), reverse=True):
+    for (offset, sequence, crc, size, chunks), bodies in sorted(found.items(), reverse=True):
         if sorted(bodies) != list(range(chunks)):
             continue
         state = b"".join(bodies[k] for k in range(chunks))
         if len(state) == size and zlib.crc32(state) == crc:
-            out.append(Snapshot(owner, offset, state))
+            out.append(Snapshot(owner, offset, state, sequence))
     return out
 
 
@@ -89,31 +99,42 @@ class SnapshotStore:
 
     def __init__(self, bootstrap: str, topic: str, security: dict[str, Any] | None = None) -> None:
         self.bootstrap, self.topic, self.security = bootstrap, topic, security or {}
-        self._turn: dict[str, int] = {}
 
     async def write(self, writer: Writer, snapshot: Snapshot, log_ms: int) -> None:
-        """Hand a snapshot to the producer; durable after ``writer.settle``. It goes over the older of the owner's two."""
-        turn = self._turn[snapshot.owner] = 1 - self._turn.get(snapshot.owner, 1)
-        for k, message in enumerate(pack(snapshot)):
-            await writer.send(self.topic, state_partition(snapshot.owner), f"{snapshot.owner}/{turn}/{k}".encode(), message, log_ms)
+        """Hand a snapshot to the producer; durable after ``writer.settle``."""
+        for key, value in pack(snapshot):
+            await writer.send(self.topic, state_partition(snapshot.owner), key, value, log_ms)
 
     async def read(self, owner: str) -> list[Snapshot]:
-        """Sound snapshots of an owner, highest offset first."""
+        """Sound snapshots of an owner, highest offset first. Reads the newest messages of the partition, and more of them until it finds one."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=4 * CHUNK_BYTES, **self.security
+            bootstrap_servers=self.bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 * CHUNK_BYTES, **self.security
         )
         await consumer.start()
         try:
             tp = TopicPartition(self.topic, state_partition(owner))
             consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.seek_to_beginning(tp)
-            latest: dict[bytes, bytes] = {}
-            while await consumer.position(tp) < end:
-                for records in (await consumer.getmany(tp, timeout_ms=1000)).values():
-                    for r in records:
-                        if r.key is not None and r.value is not None:
-                            latest[r.key] = r.value
-            return unpack(list(latest.values()), owner)
+            begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+            upto, look, latest = end, TAIL, dict[bytes, bytes]()
+            while upto > begin:
+                start = max(begin, end - look)
+                older = await _between(consumer, tp, start, upto)
+                latest = older | latest
+                if found := unpack([v for v in latest.values() if v], owner):
+                    return found
+                upto, look = start, look * 8
+            return []
         finally:
             await consumer.stop()
+
+
+async def _between(consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int) -> dict[bytes, bytes]:
+    """Newest value of each key among the messages [start, end) that compaction has left. A deleted key has b""."""
+    consumer.seek(tp, start)
+    latest: dict[bytes, bytes] = {}
+    while await consumer.position(tp) < end:
+        for records in (await consumer.getmany(tp, timeout_ms=1000)).values():
+            for r in records:
+                if r.offset < end and r.key is not None:
+                    latest[r.key] = r.value or b""
+    return latest

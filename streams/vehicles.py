@@ -36,8 +36,11 @@ class Vehicles:
     def __len__(self) -> int:
         return len(self.slot)
 
-    def slots_of(self, vehicle_id: list[str], log_ms: I64) -> I64:
-        """Slot of each vehicle, made where it is new."""
+    def slots_of(self, vehicle_id: list[str], log_ms: I64) -> tuple[I64, list[int]]:
+        """Slot of each vehicle, made where it is new; and the slots of vehicles that had been unheard for so long that nothing of them counts any more.
+
+        When ``forget`` is called must not show: it is called whenever sums are flushed.
+        """
         known = self.slot
         out = np.empty(len(vehicle_id), np.int64)
         for i, v in enumerate(vehicle_id):
@@ -45,8 +48,13 @@ class Vehicles:
             if s is None:
                 s = self._take(v)
             out[i] = s
+        slots, first = np.unique(out, return_index=True)
+        before = self.heard_ms[slots]
+        unheard: list[int] = slots[(before != NEVER) & (before < log_ms[first] - FORGET_MS)].tolist()
+        for s in unheard:
+            self._clear(s)
         np.maximum.at(self.heard_ms, out, log_ms)
-        return out
+        return out, unheard
 
     def _take(self, vehicle_id: str) -> int:
         if self.free:
@@ -58,10 +66,13 @@ class Vehicles:
             if s >= len(self.cursor):
                 self._grow(max(64, 2 * s))
         self.slot[vehicle_id] = s
+        self._clear(s)
+        return s
+
+    def _clear(self, s: int) -> None:
         self.recent[s] = NEVER
         self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
         self.unshaped[s], self.doors[s], self.at_stop[s] = False, -1, -1
-        return s
 
     def _grow(self, size: int) -> None:
         more = size - len(self.cursor)

@@ -13,31 +13,39 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import faust
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.cities import City
+from connectors.kafka import make_producer
 from geo.network import Network
 from models.errors import EXIT_SOFTWARE
 from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_topic
-from streams.admin import ensure_topics
+from streams.admin import Probe, ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
+from streams.logs import Log
+from streams.monitor import Monitor
 from streams.observe import Ground, Observer, ObserveSettings
 from streams.outputs import Outputs
+from streams.segments import publish_segments
 from streams.snapshots import Snapshot, SnapshotStore
-from streams.writer import Writer, make_producer
+from streams.watchdog import Watchdog, WatchdogSettings
+from streams.writer import Writer
 
 log = logging.getLogger("tilannekuva.process")
 #: A connector writes what it received within 30 s or dies, so nothing with an older ingest time than this can still come into a partition that is read to its end.
 IDLE_MS = 60_000
 TICK_S = 0.5
+PROBE_S = 5.0
+#: A clean stop takes no longer than this, seconds; what is not done by then is left to the next start.
+STOP_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,14 @@ class WorkerSettings:
     prefix: str = ""  #: of all topic names; a replay has its own
     stages: tuple[Literal["observe", "fuse"], ...] = ("observe", "fuse")
     instance: str = "1"  #: name of this worker within its group
+    until_end: bool = False  #: stop when everything that is in the raw topics now is worked off and committed by the group
+    metrics_port: int | None = None  #: of /healthz, /readyz and /metrics on loopback
     session_timeout_s: float = 12.0
     replication: int = 1
     observe: ObserveSettings = field(default_factory=ObserveSettings)
     fuse: FuseSettings = field(default_factory=FuseSettings)
     driver: DriverSettings = field(default_factory=DriverSettings)
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 
 
 class WorkerMetrics:
@@ -64,6 +75,8 @@ class WorkerMetrics:
         self.log_time = Gauge("tilannekuva_log_time_seconds", "Log time of a partition", ["city", "owner"], registry=registry)
         self.snapshot = Gauge("tilannekuva_snapshot_offset", "Offset of the last durable snapshot", ["city", "owner"], registry=registry)
         self.pending = Gauge("tilannekuva_pending_messages", "Messages fed and not yet acked", ["city", "owner"], registry=registry)
+        self.lag = Gauge("tilannekuva_lag_messages", "Messages not yet committed", ["city", "topic", "partition"], registry=registry)
+        self.lost = Counter("tilannekuva_lost_messages_total", "Messages gone before they were read", ["city", "owner"], registry=registry)
 
 
 class KafkaSink:
@@ -105,10 +118,15 @@ class _Event:
 def fatal(what: str, error: BaseException) -> None:
     """Our own bug, or a broker that refuses our writes: no ack, no clean-up, the supervisor starts us again from the last snapshot."""
     log.critical("%s: %r; ending the process before any ack\n%s", what, error, "".join(traceback.format_exception(error)))
+    end(EXIT_SOFTWARE)
+
+
+def end(code: int) -> None:
+    """Leave at once: no handlers, no acks, no commit."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(EXIT_SOFTWARE)
+    os._exit(code)
 
 
 class CityWorker:
@@ -117,35 +135,44 @@ class CityWorker:
     def __init__(self, city: City, network: Network, settings: WorkerSettings, registry: CollectorRegistry | None = None) -> None:
         self.city, self.network, self.settings = city, network, settings
         self.ground = Ground(network, settings.observe)
-        self.metrics = WorkerMetrics(registry or CollectorRegistry())
+        self.registry = registry or CollectorRegistry()
+        self.metrics = WorkerMetrics(self.registry)
         self.drivers: dict[TP, PartitionDriver] = {}
         self._making: dict[TP, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self.feed_of = {raw_topic(city.name, f.name, settings.prefix): f.name for f in city.feeds}
         self.partials = partials_topic(city.name, settings.prefix)
+        self.group = f"{settings.prefix}tilannekuva-{city.name}"
         self.app = self._make_app()
         self.producer: AIOKafkaProducer | None = None
         self.sink: KafkaSink | None = None
         self.store = SnapshotStore(settings.bootstrap, state_topic(city.name, settings.prefix))
+        self.log = Log(settings.bootstrap, append_times=bool(settings.prefix))
+        self.probe = Probe(settings.bootstrap, self.group)
+        self.watchdog = Watchdog(settings.watchdog, exit=lambda _: end(EXIT_SOFTWARE))
+        self.stopping = False
+        self.done = asyncio.Event()  #: everything is worked off (``until_end``)
 
     def _make_app(self) -> faust.App:
         s = self.settings
         app = faust.App(
-            f"{s.prefix}tilannekuva-{self.city.name}",
+            self.group,
             broker=f"kafka://{s.bootstrap}",
             autodiscover=False,
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
             table_standby_replicas=0,
+            broker_client_id=f"tilannekuva-process-{self.city.name}-{s.instance}",
             broker_commit_interval=1.0,
             broker_session_timeout=s.session_timeout_s,
             broker_heartbeat_interval=min(3.0, s.session_timeout_s / 4),
             broker_rebalance_timeout=30.0,
             broker_request_timeout=40.0,
-            broker_max_poll_records=500,
+            broker_max_poll_records=100,
             consumer_max_fetch_size=MAX_MESSAGE_BYTES,
             consumer_auto_offset_reset="earliest",
-            stream_buffer_maxsize=256,
+            stream_buffer_maxsize=64,
             stream_wait_empty=True,
             producer_acks=-1,
             worker_redirect_stdouts=False,
@@ -161,21 +188,48 @@ class CityWorker:
             app.agent(topic(name), name=f"{'fuse' if name == self.partials else 'observe'}-{name}", concurrency=1)(self._consume)
         app.on_partitions_assigned.connect(self._assigned, weak=False)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
-        app.task(self._ticker)
         return app
 
     # ---------------------------------------------------------------- lifecycle
 
-    async def prepare(self) -> None:
-        """Topics and producer; before the app starts."""
+    async def start(self) -> None:
+        """Topics, producer, segments, then the app."""
         created = await ensure_topics(self.settings.bootstrap, self.city, self.settings.prefix, replication=self.settings.replication)
         if created:
             log.info("created topics: %s", ", ".join(created))
         self.producer = make_producer(self.settings.bootstrap, f"tilannekuva-process-{self.city.name}-{self.settings.instance}")
         await self.producer.start()
-        self.sink = KafkaSink(Writer(self.producer, self.city, self.settings.prefix), self.store, self.partials, self.metrics)
+        await self.probe.start()
+        writer = Writer(self.producer, self.city, self.settings.prefix, failed=lambda e: fatal("a record was not taken by the broker", e))
+        self.sink = KafkaSink(writer, self.store, self.partials, self.metrics)
+        if "fuse" in self.settings.stages:
+            await publish_segments(self.settings.bootstrap, writer, self.network)
+        self.watchdog.start()
+        self.app.finalize()
+        await self.app.start()
+        for name, work in (("ticker", self._ticker()), ("prober", self._prober())):
+            task = asyncio.create_task(work, name=name)
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
 
-    async def close(self) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            fatal(task.get_name(), error)
+
+    async def stop(self) -> None:
+        """What is in hand is made durable and acked, then the group is left. What waits in buffers is left to whoever comes next."""
+        self.stopping = True
+        self.watchdog.stop()
+        for driver in self.drivers.values():
+            await driver.maybe_snapshot(force=True)
+            driver.closed = True
+        self.app.conf.stream_wait_empty = False  # Faust would wait for what is in its buffers; commit what was acked, and go
+        await self.app.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.probe.stop()
         if self.producer is not None:
             await self.producer.stop()
 
@@ -185,6 +239,8 @@ class CityWorker:
         """The agent: in order, acked by the driver after the outputs and the snapshot are durable."""
         try:
             async for event in stream.noack().events():
+                if self.stopping:
+                    await asyncio.Event().wait()  # neither fed nor acked: the app ends around us
                 tp = TP(event.message.topic, event.message.partition)
                 message = _Event(event)
                 driver = await self._driver(tp, message)
@@ -196,101 +252,89 @@ class CityWorker:
             fatal("agent", e)
 
     async def _driver(self, tp: TP, first: Message | None) -> PartitionDriver:
-        """The driver of a partition; recovered from its snapshot, and brought up to the first message, when it is new here."""
+        """The driver of a partition, recovered when it is new here, and without a gap before ``first``."""
         found = self.drivers.get(tp)
-        if found is None:
-            async with self._making.setdefault(tp, asyncio.Lock()):
-                found = self.drivers.get(tp)
-                if found is None:
-                    found = await self._make(tp)
-                if first is not None and first.offset > found.step.offset + 1 and not found.fed:
-                    await found.catch_up(self._between(tp, found.step.offset + 1, first.offset))
+        if found is not None and (first is None or not found.gap(first.offset)):
+            return found
+        async with self._making.setdefault(tp, asyncio.Lock()):
+            found = self.drivers.get(tp)
+            if found is None:
+                found = PartitionDriver(lambda: self._step(tp), self._sink(), time.monotonic, self.settings.driver)
+                begin = time.monotonic()
+                await found.recover(await self.store.read(found.step.owner))
+                log.info("%s: state as of offset %d, recovered in %.2f s", found.step.owner, found.step.offset, time.monotonic() - begin)
                 self.drivers[tp] = found
-        elif first is not None and not found.fed and not found.skipped and first.offset > found.step.offset + 1:
-            await found.catch_up(self._between(tp, found.step.offset + 1, first.offset))
-        return found
+            if first is not None and found.gap(first.offset):
+                await self._close_gap(tp, found, first.offset)
+            return found
 
-    async def _make(self, tp: TP) -> PartitionDriver:
-        assert self.sink is not None
-        step: Step
+    def _sink(self) -> KafkaSink:
+        if self.sink is None:
+            raise RuntimeError("the worker has not been started")
+        return self.sink
+
+    def _step(self, tp: TP) -> Step:
         if tp.topic == self.partials:
-            step = FuseStep(Fuser(self.city, self.network, self.settings.fuse))
-        else:
-            feed = self.feed_of[tp.topic]
-            step = ObserveStep(Observer(self.city, feed, tp.partition, self.ground, raw_topic=tp.topic))
-        driver = PartitionDriver(step, self.sink, time.monotonic, self.settings.driver)
-        begin = time.monotonic()
-        next_offset = await driver.recover(await self.store.read(step.owner))
-        log.info("%s: state as of offset %d, recovered in %.2f s", step.owner, next_offset - 1, time.monotonic() - begin)
-        return driver
+            return FuseStep(Fuser(self.city, self.network, self.settings.fuse))
+        return ObserveStep(Observer(self.city, self.feed_of[tp.topic], tp.partition, self.ground, raw_topic=tp.topic))
 
-    async def _between(self, tp: TP, start: int, end: int) -> AsyncIterator[tuple[int, bytes | None, int]]:
-        """Messages [start, end) of a partition, read beside the group: what was acked but is not in the snapshot that could be used."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES
-        )
-        await consumer.start()
-        try:
-            p = TopicPartition(tp.topic, tp.partition)
-            consumer.assign([p])
-            first = (await consumer.beginning_offsets([p]))[p]
-            if first > start:
-                log.error(
-                    "%s-%d: offsets %d to %d are gone from the log (retention): their windows stay incomplete",
-                    tp.topic,
-                    tp.partition,
-                    start,
-                    first - 1,
-                )
-            consumer.seek(p, max(start, first))
-            log.warning(
-                "%s-%d: reading offsets %d to %d again, since the snapshot is older than the commit",
-                tp.topic,
-                tp.partition,
-                max(start, first),
-                end - 1,
-            )
-            while await consumer.position(p) < end:
-                for records in (await consumer.getmany(p, timeout_ms=1000)).values():
-                    for r in records:
-                        if r.offset < end:
-                            yield r.offset, r.value, r.timestamp
-        finally:
-            await consumer.stop()
+    async def _close_gap(self, tp: TP, driver: PartitionDriver, offset: int) -> None:
+        """The group goes on at ``offset``, the state does not reach so far: read what is between, from a newer snapshot or from the log."""
+        owner = driver.step.owner
+        await driver.recover(await self.store.read(owner))
+        if not driver.gap(offset):
+            return
+        begin = await self.log.begin(tp)
+        if driver.step.offset >= 0 and begin > driver.step.offset + 1:
+            log.error("%s: the log begins at %d, after the snapshot's offset %d: the state is made anew", owner, begin, driver.step.offset)
+            driver.step = driver.make()
+        if driver.step.offset >= 0:
+            log.warning("%s: offsets %d to %d again: the snapshot is older than the commit", owner, driver.step.offset + 1, offset - 1)
+            await driver.catch_up(self.log.between(tp, driver.step.offset + 1, offset))
+            return
+        if begin >= offset:
+            if begin > 0:
+                log.warning("%s: begins at offset %d: what was before it is gone from the log", owner, begin)
+                self.metrics.lost.labels(self.city.name, owner).inc(begin)
+            return
+        start = await self.log.rebuild_from(tp, offset)
+        log.error("%s: no sound snapshot, though offsets up to %d were acked: state made again from offset %d", owner, offset - 1, start)
+        await driver.rebuild(self.log.between(tp, start, offset))
 
     # --------------------------------------------------------------- rebalancing
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
+        """Drivers of partitions that went elsewhere are dropped, before their state grows old; new ones are recovered."""
         try:
-            for tp in sorted(args[0]):
-                if tp.topic in self.feed_of or tp.topic == self.partials:
-                    await self._driver(tp, None)
+            mine = {tp for tp in args[0] if tp.topic in self.feed_of or tp.topic == self.partials}
+            for tp in set(self.drivers) - mine:
+                self.drivers.pop(tp).closed = True
+            for tp in sorted(mine):
+                (await self._driver(tp, None)).closed = False
         except Exception as e:
             fatal("assignment", e)
 
     async def _revoked(self, _app: Any, /, *args: Any, **_: Any) -> None:
-        """Faust has waited until everything was acked. The state goes with the partition."""
+        """Faust has waited until everything was acked. A state stays right for its offset whoever goes on; until the partition is assigned again it writes nothing."""
         for tp in args[0]:
-            self.drivers.pop(tp, None)
+            if tp in self.drivers:
+                self.drivers[tp].closed = True
+                self.drivers[tp].forget_pending()
 
     async def _ticker(self) -> None:
         """Snapshots on time (also when no message comes), and time for silent partitions."""
-        try:
-            while not self.app.should_stop:
-                await asyncio.sleep(TICK_S)
-                rebalancing = bool(self.app.rebalancing)
-                for tp, driver in sorted(self.drivers.items()):
-                    await driver.maybe_snapshot(force=rebalancing)
-                    if not rebalancing and not self.settings.prefix and tp.topic in self.feed_of:
-                        await self._idle(tp, driver)
-                    owner = driver.step.owner
-                    self.metrics.log_time.labels(self.city.name, owner).set(driver.step.log_ms() / 1000)
-                    self.metrics.snapshot.labels(self.city.name, owner).set(driver.durable)
-                    self.metrics.pending.labels(self.city.name, owner).set(len(driver.pending))
-        except asyncio.CancelledError:
-            raise
-        except Exception as e:
-            fatal("ticker", e)
+        while not self.stopping:
+            await asyncio.sleep(TICK_S)
+            rebalancing = bool(self.app.rebalancing)
+            self.watchdog.beat(rebalancing=rebalancing)
+            for tp, driver in sorted(self.drivers.items()):
+                await driver.maybe_snapshot(force=rebalancing)
+                if not rebalancing and not self.settings.prefix and tp.topic in self.feed_of:
+                    await self._idle(tp, driver)
+                owner = driver.step.owner
+                self.metrics.log_time.labels(self.city.name, owner).set(driver.step.log_ms() / 1000)
+                self.metrics.snapshot.labels(self.city.name, owner).set(driver.durable)
+                self.metrics.pending.labels(self.city.name, owner).set(len(driver.pending))
 
     async def _idle(self, tp: TP, driver: PartitionDriver) -> None:
         """A partition that is read to its end has nothing older than ``IDLE_MS`` to come: let its time pass."""
@@ -301,24 +345,55 @@ class CityWorker:
         if end is not None and end <= driver.step.offset + 1:
             await driver.idle(now_ms - IDLE_MS)
 
+    # ------------------------------------------------------------------ watching
+
+    async def _prober(self) -> None:
+        """Asks the broker, beside Faust's clients, how far the group is. Failures are the watchdog's to judge."""
+        every = [(t, p) for t, f in self.feed_of.items() for p in range(self.city.feed(f).partitions)]
+        while not self.stopping:
+            try:
+                async with asyncio.timeout(20):
+                    committed = await self.probe.committed()
+                    mine = {(tp.topic, tp.partition): d for tp, d in self.drivers.items() if not d.closed}
+                    ends = await self.probe.ends(set(mine) | (set(every) if self.settings.until_end else set()))
+                    self.watchdog.saw({tp: (d.step.offset, committed.get(tp, 0), ends[tp]) for tp, d in mine.items()})
+                    if self.settings.until_end and await self._worked_off(every, ends, committed):
+                        self.done.set()
+            except TimeoutError:
+                log.warning("the broker has not answered a question within 20 s")
+            except Exception as e:  # whatever a client raises while its broker is away; the watchdog ends us if it lasts
+                log.warning("the broker could not be asked: %r", e)
+            for (topic, partition), lag in self.watchdog.lag().items():
+                self.metrics.lag.labels(self.city.name, topic, str(partition)).set(lag)
+            await asyncio.sleep(1.0 if self.settings.until_end else PROBE_S)
+
+    async def _worked_off(
+        self, raw: list[tuple[str, int]], ends: dict[tuple[str, int], int], committed: dict[tuple[str, int], int]
+    ) -> bool:
+        """Whether the group has committed all raw messages and, after that, all partials."""
+        partials = (self.partials, 0)
+        if not any(ends[tp] for tp in raw) or any(committed.get(tp, 0) < ends[tp] for tp in raw):
+            return False
+        end = (await self.probe.ends([partials]))[partials]
+        return (await self.probe.committed()).get(partials, 0) >= end
+
 
 async def run_worker(worker: CityWorker, stop: asyncio.Event) -> None:
-    """Start the app, run until ``stop``, stop cleanly: what is in hand is made durable and acked first.
+    """Start the app, run until ``stop`` (or until everything is worked off), stop cleanly: what is in hand is made durable and acked first.
 
-    A crash of the app (broker gone for good, rebalance failed) is fatal as well.
+    A crash of the app (broker gone for good, rebalance failed) is fatal as well. So is a clean stop that does not come to its end: everything that was acked is durable.
     """
-    await worker.prepare()
-    app = worker.app
-    app.finalize()
-    await app.start()
-    try:
-        waiting = asyncio.create_task(stop.wait())
-        while not waiting.done():
-            await asyncio.wait({waiting}, timeout=0.5)
-            if app.crashed or app.crash_reason is not None:
-                fatal("app", app.crash_reason or RuntimeError("crashed"))
-    finally:
-        for driver in worker.drivers.values():
-            await driver.maybe_snapshot(force=True)
-        await app.stop()
-        await worker.close()
+    with ExitStack() as stack:
+        if worker.settings.metrics_port is not None:
+            stack.enter_context(Monitor(worker.watchdog, worker.registry, worker.settings.metrics_port))
+        await worker.start()
+        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.done.wait())}
+        while not (await asyncio.wait(ends, timeout=0.5, return_when=asyncio.FIRST_COMPLETED))[0]:
+            if worker.app.crashed or worker.app.crash_reason is not None:
+                fatal("app", worker.app.crash_reason or RuntimeError("crashed"))
+        try:
+            await asyncio.wait_for(worker.stop(), STOP_S)
+        except TimeoutError as e:
+            fatal(f"the clean stop took more than {STOP_S:g} s", e)
+        for task in ends:
+            task.cancel()

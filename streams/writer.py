@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,35 +12,27 @@ from aiokafka.partitioner import murmur2
 
 from connectors.cities import City
 from models.clock import rfc3339_column
-from models.topics import MAX_MESSAGE_BYTES, PRODUCTS, dead_letter_topic, late_topic, open_topic
+from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
 from streams.outputs import Out, Outputs
 
-#: A batch is closed at this size, bytes before compression.
-BATCH_BYTES = 256 * 1024
 SCHEMA_URL = "https://tilannekuva.example/schemas/{product}.v{major}.json"
 
 
-def make_producer(bootstrap: str, client_id: str, security: dict[str, Any] | None = None) -> AIOKafkaProducer:
-    """Idempotent, acks from all in-sync replicas, zstd where ``cramjam`` is installed (it is: a dependency)."""
-    return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        client_id=client_id,
-        enable_idempotence=True,
-        acks="all",
-        compression_type="zstd",
-        linger_ms=20,
-        max_batch_size=BATCH_BYTES,
-        max_request_size=MAX_MESSAGE_BYTES,
-        request_timeout_ms=30_000,
-        **(security or {}),
-    )
-
-
 class Writer:
-    """Writes the outputs of one city. Every send gives a future; ``settle`` waits for all of them and raises what went wrong."""
+    """Writes the outputs of one city. Every send gives a future; ``settle`` waits for all of them and raises what went wrong.
 
-    def __init__(self, producer: AIOKafkaProducer, city: City, prefix: str = "") -> None:
-        self.producer, self.city, self.prefix = producer, city, prefix
+    Args:
+        producer: started already; see ``connectors/kafka.py``.
+        city: whose topics, licence and attribution.
+        prefix: of topic names.
+        failed: called at once, from the event loop, when the broker did not take something. What was sent later may have arrived all the same, so the caller must end
+            the process before it writes anything more: a partial that claims a time must not follow one that was lost.
+    """
+
+    def __init__(
+        self, producer: AIOKafkaProducer, city: City, prefix: str = "", failed: Callable[[BaseException], None] | None = None
+    ) -> None:
+        self.producer, self.city, self.prefix, self.failed = producer, city, prefix, failed
         self._sent: list[asyncio.Future[Any]] = []
         self._headers: dict[str, list[tuple[str, bytes]]] = {}
 
@@ -95,15 +87,23 @@ class Writer:
 
     async def _send(self, batch: Any, topic: str, partition: int) -> None:
         if batch.record_count():
-            self._sent.append(await self.producer.send_batch(batch, topic, partition=partition))
+            self._keep(await self.producer.send_batch(batch, topic, partition=partition))
+
+    def _keep(self, sent: asyncio.Future[Any]) -> None:
+        self._sent.append(sent)
+        if self.failed is not None:
+            sent.add_done_callback(self._check)
+
+    def _check(self, sent: asyncio.Future[Any]) -> None:
+        error = None if sent.cancelled() else sent.exception()
+        if error is not None and self.failed is not None:
+            self.failed(error)
 
     async def send(
-        self, topic: str, partition: int, key: bytes, value: bytes, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
+        self, topic: str, partition: int, key: bytes, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
     ) -> None:
         """One message on an internal topic."""
-        self._sent.append(
-            await self.producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers))
-        )
+        self._keep(await self.producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)))
 
     async def settle(self) -> None:
         """Until the broker has everything that was handed over before this call."""

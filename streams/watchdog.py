@@ -1,0 +1,131 @@
+"""Is the worker alive *and* getting on? A thread beside the event loop looks, dumps all stacks and ends the process when it is not.
+
+A green light means progress: Faust and aiokafka can sit alive and silent (``docs/flow.md``). What counts is what the broker says beside the worker's own clients: where the
+log ends, and what the group has committed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+log = logging.getLogger("tilannekuva.watchdog")
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogSettings:
+    """When a worker counts as stalled. Wall clock, seconds. All together a stall ends within 90 s."""
+
+    #: A partition with unread or uncommitted messages on which nothing has moved for so long. Shorter than the slowest snapshot ends healthy workers.
+    stalled_s: float = 60.0
+    #: The same for readiness.
+    unready_s: float = 20.0
+    #: How often the thread looks.
+    look_s: float = 5.0
+
+
+@dataclass
+class _Seen:
+    """What a partition was last seen at."""
+
+    mark: tuple[int, int]  #: last offset in the state, committed offset
+    since_s: float
+
+
+@dataclass
+class Watchdog:
+    """Takes what the worker tells it; decides. ``now_s`` is a monotonic clock; nothing here touches Kafka."""
+
+    settings: WatchdogSettings = field(default_factory=WatchdogSettings)
+    now_s: Callable[[], float] = time.monotonic
+    exit: Callable[[str], None] | None = None  #: what to do on a stall
+
+    def __post_init__(self) -> None:
+        now = self.now_s()
+        self.beat_s = now  #: the event loop ran
+        self.broker_s = now  #: the broker answered a question
+        self.settled_s = now  #: the last time that no rebalance was under way
+        self.ready_s: float | None = None  #: partitions are assigned and recovered since
+        self._seen: dict[tuple[str, int], _Seen] = {}
+        self._lag: dict[tuple[str, int], int] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    # ------------------------------------------------------ told by the worker
+
+    def beat(self, *, rebalancing: bool) -> None:
+        """From the event loop, about twice a second."""
+        now = self.now_s()
+        self.beat_s = now
+        if rebalancing:
+            self.ready_s = None
+        else:
+            self.settled_s = now
+            self.ready_s = self.ready_s if self.ready_s is not None else now
+
+    def saw(self, partitions: dict[tuple[str, int], tuple[int, int, int]]) -> None:
+        """The broker answered. For each partition that is assigned here: last offset in the state, committed offset, log end."""
+        now = self.now_s()
+        with self._lock:
+            self.broker_s = now
+            for tp, (fed, committed, end) in partitions.items():
+                mark, seen = (fed, committed), self._seen.get(tp)
+                if seen is None or seen.mark != mark or committed >= end:
+                    self._seen[tp] = _Seen(mark, now)
+            for gone in set(self._seen) - set(partitions):
+                del self._seen[gone]
+            self._lag = {tp: max(0, end - committed) for tp, (_, committed, end) in partitions.items()}
+
+    # ------------------------------------------------------------------ answers
+
+    def trouble(self, limit_s: float) -> str | None:
+        """What has not moved for more than ``limit_s``, as a sentence; None when all is well."""
+        now = self.now_s()
+        if now - self.beat_s > limit_s:
+            return f"the event loop has not run for {now - self.beat_s:.0f} s"
+        if now - self.broker_s > limit_s:
+            return f"the broker has not answered for {now - self.broker_s:.0f} s"
+        if now - self.settled_s > limit_s:
+            return f"a rebalance has been under way for {now - self.settled_s:.0f} s"
+        with self._lock:
+            for (topic, partition), seen in sorted(self._seen.items()):
+                if now - seen.since_s > limit_s:
+                    lag = self._lag.get((topic, partition), 0)
+                    return f"{topic}-{partition}: nothing moved for {now - seen.since_s:.0f} s with {lag} messages not committed"
+        return None
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Messages that are not committed, by partition."""
+        with self._lock:
+            return dict(self._lag)
+
+    def ready(self) -> str | None:
+        """Why it is not ready; None when it is."""
+        if self.ready_s is None:
+            return "no partitions yet: a rebalance is under way"
+        return self.trouble(self.settings.unready_s)
+
+    # ------------------------------------------------------------------- thread
+
+    def start(self) -> None:
+        """Look from a daemon thread, so that a dead event loop is seen too."""
+        faulthandler.enable()
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(self.settings.look_s):
+            found = self.trouble(self.settings.stalled_s)
+            if found is not None and not self._over.is_set():
+                log.critical("stalled: %s", found)
+                faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
+                if self.exit is not None:
+                    self.exit(found)
+                return
