@@ -78,7 +78,7 @@ class ShapePoints:
             xs.append(np.interp(at, s, lines.east_m[a:b]))
             ys.append(np.interp(at, s, lines.north_m[a:b]))
             along.append(at)
-            steps.append(np.full(parts + 1, length / parts))
+            steps.append(np.full(parts + 1, length / parts or spacing_m))  # never 0: search windows are divided by it
             counts[k] = parts + 1
         self.first: I64 = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         empty = [np.empty(0)]
@@ -143,7 +143,9 @@ class Tracker:
         """
         cfg, k = self.settings, len(slot)
         same = (self.shape[slot] == shape) & (shape >= 0)
-        known = same & (self.off_since_ms[slot] == NEVER)
+        off_ms = self.off_since_ms[slot]
+        stray = (off_ms != NEVER) & (t_ms - np.where(off_ms == NEVER, t_ms, off_ms) < int(cfg.detour_s * 1000))
+        known = same & ((off_ms == NEVER) | stray)  # after a stray fix or two a vehicle goes on from where it was
         on = np.zeros(k, np.bool_)
         s_new = np.zeros(k)
         var_new = np.zeros(k)
@@ -239,6 +241,7 @@ class Tracker:
                     expected[rows], var[rows], heading[0][rows], heading[1][rows],
                 )  # fmt: skip
         weight = np.maximum(1.0, np.minimum(cfg.correlation_s, cfg.correlation_s / np.maximum(dt, 1e-3)))
+        weight = np.where(blind, 1.0, weight)  # fixes alone tell how far a blind vehicle came: what counts for less would lag behind it
         noise = cfg.sigma_m * cfg.sigma_m * weight
         miss = foot - expected
         total = var + noise
