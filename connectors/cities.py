@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from models.errors import ConfigError
 
-Family = Literal["hfp", "gtfs_realtime", "digitraffic"]
+Family = Literal["hfp", "gtfs_realtime", "digitraffic", "siri", "gbfs", "datex2"]
 #: ``mode`` of the vehicles a GTFS-RT feed carries when the feed itself never says.
 Mode = Literal["bus", "tram", "train", "metro", "ferry", "unknown"]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -77,6 +77,8 @@ class Http(_Settings, frozen=True, kw_only=True):
 
     url: str
     every_s: Seconds
+    method: Literal["GET", "POST"] = "GET"
+    body: str | None = None  #: of a POST, sent as JSON
     headers: dict[str, str] = {}
     headers_env: dict[str, str] = {}  #: header name -> environment variable that holds its value
     username_env: str | None = None  #: HTTP Basic
@@ -108,6 +110,18 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
     position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
     mode: Mode = "unknown"
+    #: Put before the ids of vehicles, stations and messages: feeds with the same one speak of the same things. Families that state none: the feed's name.
+    id_namespace: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{0,40}$")] = ""
+    #: Some senders give ``start_time`` in UTC, against the specification; it is turned into the city's time.
+    start_time_zone: Literal["local", "UTC"] = "local"
+    #: Ends that a sender appends to GTFS route ids (an operator's number): cut off, so that all feeds of a city name a route alike.
+    route_id_ends: tuple[str, ...] = ()
+    #: Names of municipalities and regions whose messages concern the city, where a message is not drawn on the map.
+    areas: tuple[str, ...] = ()
+    #: SIRI's DirectionRef -> GTFS direction_id; words such as "outbound" are known without it, numbers mean what the sender likes.
+    directions: dict[str, Literal[0, 1]] = {}
+    #: What SIRI's Velocity is in; profiles differ, so that it is not used unless the city file says.
+    velocity_unit: Literal["unknown", "mps", "kmh"] = "unknown"
 
 
 class City(_Settings, frozen=True, kw_only=True):
@@ -228,7 +242,8 @@ def _check_city(city: City, file: str) -> None:
 def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
     if feed.mqtt is None and not feed.http:
         raise ConfigError(file, at, None, "a table mqtt, or at least one table [[http]]")
-    if feed.family != "hfp" and feed.partitions != 1:
+    spread = feed.family == "hfp" or (feed.family == "gtfs_realtime" and feed.mqtt is not None and not feed.http)
+    if feed.partitions != 1 and not spread:
         raise ConfigError(
             file, f"{at}.partitions", feed.partitions, "1: a polled snapshot is one envelope, and stations stay with their readings"
         )
@@ -244,6 +259,8 @@ def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
         here = f"{at}.http.{k}"
         check_url(http.url, ("http", "https"), file, f"{here}.url")
         _check_env({"username_env": http.username_env, "password_env": http.password_env}, file, here)
+        if http.body is not None and http.method != "POST":
+            raise ConfigError(file, f"{here}.body", http.body[:60], 'no body, or method = "POST"')
         _check_env({f"headers_env.{name}": env for name, env in http.headers_env.items()}, file, here)
         for name, value in http.headers.items():
             if re.search(r"(?i)authorization|cookie|key|token|secret|password", name):

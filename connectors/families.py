@@ -10,6 +10,7 @@ from connectors.digitraffic.parse import Parser as DigitrafficParser
 from connectors.envelope import Envelope
 from connectors.gtfs_realtime.parse import Parser as GtfsRealtimeParser
 from connectors.hfp.parse import Parser as HfpParser
+from connectors.siri.parse import Parser as SiriParser
 
 
 class Parser(Protocol):
@@ -20,7 +21,12 @@ class Parser(Protocol):
     def parse(self, envelope: Envelope) -> Parsed: ...
 
 
-PARSERS: dict[Family, type[Parser]] = {"hfp": HfpParser, "gtfs_realtime": GtfsRealtimeParser, "digitraffic": DigitrafficParser}
+PARSERS: dict[Family, type[Parser]] = {
+    "hfp": HfpParser,
+    "gtfs_realtime": GtfsRealtimeParser,
+    "digitraffic": DigitrafficParser,
+    "siri": SiriParser,
+}
 
 
 def parser(feed: FeedSettings, city: City) -> Parser:

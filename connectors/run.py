@@ -34,12 +34,13 @@ from connectors.hfp import fetch as hfp
 from connectors.kafka import make_producer
 from connectors.mqtt import MqttSource
 from connectors.polling import Answer, Poller, Refused, Unavailable
+from connectors.siri import fetch as siri
 from models.clock import rfc3339
 from models.records import DeadLetter
 from models.records import encode as encode_record
 from models.topics import MAX_MESSAGE_BYTES, dead_letter_topic, raw_topic
 
-FETCH: dict[Family, ModuleType] = {"hfp": hfp, "gtfs_realtime": gtfs_realtime, "digitraffic": digitraffic}
+FETCH: dict[Family, ModuleType] = {"hfp": hfp, "gtfs_realtime": gtfs_realtime, "digitraffic": digitraffic, "siri": siri}
 #: Envelopes between gathering and sending, a feed.
 QUEUE = 64
 #: How often MQTT's buffer is emptied, seconds; adds to an envelope's 250 ms.
