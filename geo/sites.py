@@ -30,7 +30,7 @@ class SitePlacer:
     def place(self, east_m: float, north_m: float, direction: str, bearing_deg: float | None) -> int:
         """Segment index, or -1 when the place or the direction stays unknown.
 
-        With a bearing (of direction "1"; "2" is its opposite), the nearest segment that runs that way. Without one, direction "1" is the side of the street
+        With a bearing (the course of the traffic of this very direction), the nearest segment that runs that way. Without one, direction "1" is the side of the street
         that the site stands on (traffic keeps right), and "2" the other; a site on the centre line of a two-way street stays unplaced.
         """
         point = shapely.Point(east_m, north_m)
@@ -38,7 +38,7 @@ class SitePlacer:
         if not near:
             return -1
         if bearing_deg is not None:
-            want = math.radians(bearing_deg + (180.0 if direction == "2" else 0.0))
+            want = math.radians(bearing_deg)
             for _, k in near:
                 dx, dy, _ = self._course(k, point)
                 if dx * math.sin(want) + dy * math.cos(want) > math.cos(math.radians(60)):

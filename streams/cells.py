@@ -104,6 +104,11 @@ class Pieces:
         """
         g0, g1 = self.base_mm[shape] + s0_mm, self.base_mm[shape] + s1_mm
         first = np.searchsorted(self.end_mm, g0, side="right")
+        if len(self.end_mm):  # who stands where a shape or a piece before a gap ends stands on that piece
+            before = np.maximum(first - 1, 0)
+            after = np.minimum(first, len(self.end_mm) - 1)
+            at_end = (g0 == g1) & (self.end_mm[before] == g0) & (self.start_mm[after] != g0)
+            first = np.where(at_end, before, first)
         last = np.maximum(np.searchsorted(self.start_mm, g1, side="left") - 1, first)
         count = last - first + 1
         step = np.repeat(np.arange(len(who)), count)

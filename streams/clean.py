@@ -22,6 +22,8 @@ class CleanSettings:
     newest_ms: int = 120_000
     #: Faster than this is an error, metres per second (100 m/s = 360 km/h; the fastest trains in Finland run 61).
     max_speed_mps: float = 100.0
+    #: More than this early or late is no delay, seconds.
+    max_delay_s: float = 86_400.0
 
 
 def wrong_clock(event_ms: I64, ingest_ms: I64, limits: CleanSettings) -> Bool:
@@ -60,4 +62,6 @@ def impossible(c: VehicleColumns, box: Box, limits: CleanSettings) -> tuple[Bool
     refuse(odometer, "odometer", "odometer_m", "metres >= 0 or null", c.odometer_m)
     crowd = ~np.isnan(c.occupancy_pct) & ~((c.occupancy_pct >= 0) & (c.occupancy_pct <= 100))
     refuse(crowd, "occupancy", "occupancy_pct", "percent 0-100 or null", c.occupancy_pct)
+    delay = ~np.isnan(c.delay_s) & ~(np.abs(c.delay_s) <= limits.max_delay_s)
+    refuse(delay, "delay", "delay_s", f"seconds within +-{limits.max_delay_s:g} or null", c.delay_s)
     return ~bad, rejects

@@ -38,7 +38,7 @@ def city(partitions: int = 1) -> City:
 
 def line(*points: XY) -> NDArray[np.float64]:
     """Vertices in metres from the little city's corner."""
-    return np.array(points, np.float64) + (EAST, NORTH)
+    return np.array(points, np.float64) + np.array([EAST, NORTH])
 
 
 @functools.cache
