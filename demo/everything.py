@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from demo.recording import HELSINKI
 from demo.run import DemoFeeds
+from demo.servers import pick_port
 from demo.supervise import Child, Supervisor, answers
-from deploy.kafka.broker import start_broker
+from deploy.kafka.broker import Broker, TansuBroker, start_broker
 from models.errors import EXIT_FAILED, ConfigError
 
 
@@ -57,6 +59,7 @@ async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bo
     for n in names:
         if n != "helsinki":
             raise ConfigError("command line", "--cities", n, "helsinki: the demo has no recording of another city yet")
+    await asyncio.to_thread(shutil.rmtree, data / "broker", ignore_errors=True)  # what an earlier demo simulated is not history
     async with DemoFeeds() as feeds:
         say(f"SIMULATED feeds: MQTT {feeds.addresses.mqtt}, HTTP {feeds.addresses.http}")
         settings = {n: feeds.set_options(n)[1::2] for n in names}
@@ -80,11 +83,15 @@ async def _all(
     return EXIT_FAILED
 
 
-def _start(folder: Path, embedded: bool):  # type: ignore[no-untyped-def]
-    from deploy.kafka.broker import TansuBroker
-
-    if embedded:
-        broker = TansuBroker(folder)
-        broker.start()
-        return broker
-    return start_broker(folder)
+def _start(folder: Path, embedded: bool) -> Broker:
+    """On Kafka's usual port where it is free, so that the README's examples find it."""
+    try:
+        port = pick_port("127.0.0.1", 9092, "port")
+    except ConfigError:
+        port = 0
+    if not embedded:
+        return start_broker(folder, port)
+    broker = TansuBroker(folder, port)
+    broker.start()
+    broker.sentence = f"The embedded tansu broker on {broker.address}, as asked: memory only, so topics are gone when it stops."
+    return broker

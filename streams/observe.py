@@ -7,8 +7,10 @@ vehicle, then the second, ...), each round vectorised over vehicles.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -28,7 +30,7 @@ from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat,
 from streams.clean import CleanSettings, impossible
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
-from streams.publish import PositionWriter, dead_letters, late_records, segment_text
+from streams.publish import PositionWriter, Where, dead_letters, late_records, segment_text
 from streams.sensors import Sensors
 from streams.stated import Statements
 from streams.vehicles import DUPLICATE, NEW, TOO_OLD, Vehicles
@@ -114,23 +116,45 @@ class Observer:
 
     def feed_envelope(self, envelope: Envelope, offset: int) -> Outputs:
         """Everything that one envelope gives at once. Partial sums wait for ``flush``."""
-        self._now(envelope.ingest_ms)
-        self.offset = offset
-        self.simulated = self.simulated or envelope.simulated
+        return self.feed_envelopes([(envelope, offset)])
+
+    def feed_envelopes(self, batch: Sequence[tuple[Envelope, int]]) -> Outputs:
+        """The same for several envelopes in a row, with their offsets. Those of messages are taken together as far as one health slot reaches: the results are
+        those of one by one, for less, since most of the cost is per call."""
         out = Outputs()
+        k = 0
+        while k < len(batch):
+            first, _ = batch[k]
+            last = k + 1
+            while (
+                first.kind == "messages"
+                and last < len(batch)
+                and batch[last][0].kind == "messages"
+                and batch[last][0].simulated == first.simulated
+                and batch[last][0].ingest_ms // SLOT_MS == first.ingest_ms // SLOT_MS
+            ):
+                last += 1
+            self._feed(batch[k:last], out)
+            k = last
+        return out
+
+    def _feed(self, batch: Sequence[tuple[Envelope, int]], out: Outputs) -> None:
+        envelope, where = (batch[0][0], Where([0], [batch[0][1]])) if len(batch) == 1 else _merge(batch)
+        self._now(envelope.ingest_ms)
+        self.offset = batch[-1][1]
+        self.simulated = self.simulated or envelope.simulated
         if envelope.kind == "tick":
             self.meter.tick(envelope.ingest_ms, envelope.source)
-            return out
+            return
         parsed = self.parser.parse(envelope)
         rejects = list(parsed.rejects)
         duplicates = 0
         if parsed.vehicles is not None and len(parsed.vehicles):
-            duplicates += self._vehicles(parsed.vehicles, offset, rejects, out)
-        duplicates += self.sensors.feed(parsed, self, rejects, out, offset)
+            duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
+        duplicates += self.sensors.feed(parsed, self, rejects, out, where)
         duplicates += self.statements.feed(parsed.stated, self, rejects, out)
         self._count(envelope, parsed, rejects, duplicates)
-        out.add("dead-letter", dead_letters(self, envelope, rejects, offset))
-        return out
+        out.add("dead-letter", dead_letters(self, envelope, rejects, where))
 
     def undecodable(self, data: bytes | None, reason: str, offset: int, log_ms: int) -> Outputs:
         """A raw message that is no envelope of ours: dead-letter, whole."""
@@ -142,7 +166,8 @@ class Observer:
         envelope = Envelope(1, self.city.name, self.feed.name, self.feed.family, "messages", log_ms, (item,))
         out = Outputs()
         out.add(
-            "dead-letter", dead_letters(self, envelope, [Reject(-1, "bad_envelope", "envelope", reason, "an envelope of schema 1")], offset)
+            "dead-letter",
+            dead_letters(self, envelope, [Reject(-1, "bad_envelope", "envelope", reason, "an envelope of schema 1")], Where([0], [offset])),
         )
         return out
 
@@ -167,7 +192,7 @@ class Observer:
 
     # ----------------------------------------------------------------- vehicles
 
-    def _vehicles(self, c: VehicleColumns, offset: int, rejects: list[Reject], out: Outputs) -> int:
+    def _vehicles(self, c: VehicleColumns, where: Where, rejects: list[Reject], out: Outputs) -> int:
         """Clean, dedupe, order, match and sum. Returns the number of duplicates."""
         ok, refused = impossible(c, self.city.box, self.settings.clean)
         rejects += refused
@@ -192,7 +217,7 @@ class Observer:
         duplicates = int((m.verdict == DUPLICATE).sum())
         written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
         out.add("vehicle-position", written)
-        out.add("late", late_records(self, c, late, "window_closed", offset) + late_records(self, c, too_old, "older_than_memory", offset))
+        out.add("late", late_records(self, c, late, "window_closed", where) + late_records(self, c, too_old, "older_than_memory", where))
         t = self.tally
         t.accepted += int(new.sum())
         t.late += len(late) + len(too_old)
@@ -376,6 +401,14 @@ class Observer:
         w, s, v, sums = (np.frombuffer(b, "<i8") for b in state["cells"])
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
         self.offset, self.log_ms, self.simulated = state["offset"], state["log_ms"], state["simulated"]
+
+
+def _merge(batch: Sequence[tuple[Envelope, int]]) -> tuple[Envelope, Where]:
+    """Envelopes of messages as one, and where in the log each item of it is."""
+    items = [e.items for e, _ in batch]
+    starts = np.cumsum([0, *(len(i) for i in items[:-1])]).tolist()
+    merged = msgspec.structs.replace(batch[-1][0], items=tuple(chain.from_iterable(items)))
+    return merged, Where(starts, [offset for _, offset in batch])
 
 
 class _Match:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -20,6 +21,22 @@ if TYPE_CHECKING:
     from streams.observe import Observer
 
 BODY_LIMIT = 4096
+
+
+class Where:
+    """Which message of the raw log an item came in, when several envelopes were taken together."""
+
+    __slots__ = ("offsets", "starts")
+
+    def __init__(self, starts: list[int], offsets: list[int]) -> None:
+        self.starts, self.offsets = starts, offsets
+
+    def of(self, index: int) -> tuple[int, int]:
+        """Offset of the message, and the index within its envelope; -1 is the whole (first) envelope."""
+        if index < 0:
+            return self.offsets[0], index
+        k = bisect_right(self.starts, index) - 1
+        return self.offsets[k], index - self.starts[k]
 
 
 class PositionWriter:
@@ -128,10 +145,11 @@ def _text(column: F64, name: str, digits: int) -> list[str]:
     return ["" if u else start + t for t, u in zip(texts, unknown.tolist(), strict=True)]
 
 
-def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], offset: int) -> list[Out]:
+def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], where: Where) -> list[Out]:
     """One record a reject, with what it takes to find the bytes again and the first of them."""
     out = []
-    for n, r in enumerate(rejects):
+    seen: dict[tuple[int, int], int] = {}  # an entity may be refused for more than one reason
+    for r in rejects:
         item = None
         if envelope.kind == "messages" and 0 <= r.index < len(envelope.items):
             item = envelope.items[r.index]
@@ -139,13 +157,15 @@ def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], offset:
             item = envelope.items[0]
         body = r.body or (item.body if item is not None else b"")
         ingest = item.ingest_ms if item is not None else envelope.ingest_ms
+        offset, index = where.of(r.index)
+        n = seen[offset, index] = seen.get((offset, index), -1) + 1
         record = DeadLetter(
             city=o.city.name,
             feed=o.feed.name,
             topic=o.raw_topic,
             partition=o.partition,
             offset=offset,
-            index=r.index,
+            index=index,
             ingest_time=rfc3339(ingest),
             reason=r.reason,
             field=r.field,
@@ -156,14 +176,14 @@ def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], offset:
             source_topic=r.source_topic or (item.topic if item is not None else None),
             body_base64=base64.b64encode(body[:BODY_LIMIT]).decode(),
         )
-        out.append(Out(o.feed.name.encode(), encode(record), ingest, f"dead-letter:{o.raw_topic}:{o.partition}:{offset}:{r.index}:{n}"))
+        out.append(Out(o.feed.name.encode(), encode(record), ingest, f"dead-letter:{o.raw_topic}:{o.partition}:{offset}:{index}:{n}"))
     return out
 
 
-def late_records(o: Observer, c: VehicleColumns, at: I64, reason: Literal["window_closed", "older_than_memory"], offset: int) -> list[Out]:
+def late_records(o: Observer, c: VehicleColumns, at: I64, reason: Literal["window_closed", "older_than_memory"], where: Where) -> list[Out]:
     """``late`` of the events ``at``."""
     return [
-        late(o, "vehicle-position", c.vehicle_id[i], int(c.event_ms[i]), int(c.ingest_ms[i]), reason, offset, int(c.index[i]))
+        late(o, "vehicle-position", c.vehicle_id[i], int(c.event_ms[i]), int(c.ingest_ms[i]), reason, where, int(c.index[i]))
         for i in at.tolist()
     ]
 
@@ -175,10 +195,11 @@ def late(
     event_ms: int,
     ingest_ms: int,
     reason: Literal["window_closed", "older_than_memory"],
-    offset: int,
-    index: int,
+    where: Where,
+    at: int,
 ) -> Out:
-    """One event that came too late for its window."""
+    """One event that came too late for its window; ``at``: its item."""
+    offset, index = where.of(at)
     record = Late(
         city=o.city.name,
         feed=o.feed.name,

@@ -14,7 +14,7 @@ from streams.cells import WINDOW_MS
 from streams.clean import wrong_clock
 from streams.outputs import Out, Outputs
 from streams.partial import SensorRow
-from streams.publish import late
+from streams.publish import Where, late
 
 if TYPE_CHECKING:
     from streams.observe import Ground, Observer
@@ -35,13 +35,13 @@ class Sensors:
         self.elsewhere = 0  #: readings of sites that are not this city's
         self._fresh: list[SensorRow] = []
 
-    def feed(self, parsed: Parsed, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
+    def feed(self, parsed: Parsed, owner: Observer, rejects: list[Reject], out: Outputs, where: Where) -> int:
         """Take in station lists and readings; returns the number of duplicates."""
         for site in parsed.sites:
             self._learn(site)
         if parsed.sensors is None or not len(parsed.sensors):
             return 0
-        return self._readings(parsed.sensors, owner, rejects, out, offset)
+        return self._readings(parsed.sensors, owner, rejects, out, where)
 
     def _learn(self, site: Site) -> None:
         key = f"{site.site_id}:{site.direction}"
@@ -55,7 +55,7 @@ class Sensors:
                 east, north = self._plane.to_plane(np.array([site.lat_deg]), np.array([site.lon_deg]))
                 self.segment[key] = self._ground.placer.place(float(east[0]), float(north[0]), site.direction, site.bearing_deg)
 
-    def _readings(self, c: SensorColumns, owner: Observer, rejects: list[Reject], out: Outputs, offset: int) -> int:
+    def _readings(self, c: SensorColumns, owner: Observer, rejects: list[Reject], out: Outputs, where: Where) -> int:
         duplicates = 0
         clock = wrong_clock(c.window_end_ms, c.ingest_ms, owner.settings.clean)
         records: list[Out] = []
@@ -86,10 +86,11 @@ class Sensors:
                 flow, speed = last[1] if flow is None else flow, last[2] if speed is None else speed
             self.last[key] = [end, flow, speed, ingest]
             if ((end - 1) // WINDOW_MS + 1) * WINDOW_MS + owner.settings.lateness_ms < ingest:
-                out.add("late", [late(owner, "sensor-observation", key, end, ingest, "window_closed", offset, int(c.index[i]))])
+                out.add("late", [late(owner, "sensor-observation", key, end, ingest, "window_closed", where, int(c.index[i]))])
                 owner.tally.late += 1
                 continue
             owner.tally.accepted += 1
+            owner.meter.lag(ingest, np.array([end], np.int64), np.array([ingest], np.int64))
             site = self.sites.get(key)
             segment = self.segment.get(key, -1)
             free = _none(c.free_flow_kmh[i])
