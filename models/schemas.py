@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from models import records
+from models import emission_records, records
 from models.records import Record
 from models.topics import PRODUCTS, Product
 
@@ -94,10 +94,17 @@ def _with_parts(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        part = _inlined(getattr(records, node["$ref"].rpartition("/")[2]))
+        part = _inlined(_record(node["$ref"].rpartition("/")[2]))
         part["additionalProperties"] = True
         return {**part, **{key: value for key, value in node.items() if key != "$ref"}}
     return {key: _with_parts(value) for key, value in node.items()}
+
+
+def _record(name: str) -> type[Record]:
+    """The record class of this name."""
+    module = records if hasattr(records, name) else emission_records
+    found: type[Record] = getattr(module, name)
+    return found
 
 
 def _without_null(node: Any) -> Any:
@@ -124,6 +131,7 @@ def field_comments(record: type[Record]) -> dict[str, str]:
     >>> field_comments(FeedHealth)["lag_p50_s"]
     'ingest time minus event time'
     """
+    inherited = [field_comments(base) for base in record.__bases__ if issubclass(base, Record) and base is not Record]
     source = textwrap.dedent(inspect.getsource(record))
     by_line = {
         token.start[0]: token.string[2:].strip()
@@ -132,7 +140,7 @@ def field_comments(record: type[Record]) -> dict[str, str]:
     }
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
-    out: dict[str, str] = {}
+    out: dict[str, str] = {name: comment for known in inherited for name, comment in known.items()}
     for node in body.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             lines = [by_line[n] for n in range(node.lineno, (node.end_lineno or node.lineno) + 1) if n in by_line]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models import records
+from models import emission_records, records
 from models.records import Record
 
 DAY_MS = 86_400_000
@@ -90,6 +90,36 @@ PRODUCTS: dict[str, Product] = {
             48 * HOUR_MS,
             "provisional within 15 s of the data, final once a minute, heartbeat 5 min",
             "State of every street segment",
+        ),
+        Product(
+            "emission-segment",
+            emission_records.EmissionSegment,
+            "segment_id",
+            "compact,delete",
+            48 * HOUR_MS,
+            "1 min where something was measured, 5 min for every segment",
+            "Emissions of every street segment",
+        ),
+        Product(
+            "emission-area",
+            emission_records.EmissionArea,
+            "area_id",
+            "compact,delete",
+            48 * HOUR_MS,
+            "5 min",
+            "Emissions of areas and of the city",
+        ),
+        Product(
+            "emission-vehicle",
+            emission_records.EmissionVehicle,
+            "vehicle_id",
+            "delete",
+            7 * DAY_MS,
+            "1 min",
+            "Emissions of transit vehicles",
+        ),
+        Product(
+            "area-state", emission_records.AreaState, "area_id", "compact,delete", 48 * HOUR_MS, "1 min", "Traffic in areas and in the city"
         ),
         Product("feed-health", records.FeedHealth, "feed", "compact,delete", 30 * DAY_MS, "15 s", "Health of the source feeds"),
         Product("segment", records.Segment, "segment_id", "compact", -1, "when the network is built", "Street segments"),
