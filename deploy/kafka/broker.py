@@ -291,7 +291,8 @@ class KafkaBroker(Broker):
             str(kafka_home() / "lib" / "*"),
         ]
         if not (data / "meta.properties").is_file():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            # one in 64 would begin with "-", and be taken for an option
+            cluster = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
             done = subprocess.run(
                 [*java, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(config)],
                 capture_output=True,
