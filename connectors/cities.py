@@ -20,7 +20,9 @@ from msgspec import Meta
 
 from models.errors import ConfigError
 
-Family = Literal["hfp", "gtfs_realtime", "digitraffic", "siri", "gbfs", "datex2"]
+Family = Literal[
+    "hfp", "gtfs_realtime", "digitraffic", "siri", "gbfs", "datex2", "journeys", "tampere_lights", "foli", "oulunliikenne", "liipi"
+]
 #: ``mode`` of the vehicles a GTFS-RT feed carries when the feed itself never says.
 Mode = Literal["bus", "tram", "train", "metro", "ferry", "unknown"]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -122,6 +124,8 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     directions: dict[str, Literal[0, 1]] = {}
     #: What SIRI's Velocity is in; profiles differ, so that it is not used unless the city file says.
     velocity_unit: Literal["unknown", "mps", "kmh"] = "unknown"
+    #: Further hosts that a discovery document (``gbfs.json``) may send us to; its own host always may.
+    hosts: tuple[str, ...] = ()
 
 
 class City(_Settings, frozen=True, kw_only=True):

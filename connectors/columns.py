@@ -132,6 +132,9 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     #: The record says only this part of what is known of its key (GBFS: "information", "status"): it is published together with the last
     #: statement of every other part, so that documents that know less erase nothing.
     part: str | None = None
+    #: ``site_id:direction`` of a ``Site`` that tells where this is; the record is published only when the feed's list of places has told it,
+    #: since the lists hold the city's places and the values the whole country's.
+    site: str | None = None
 
 
 @dataclass(slots=True)

@@ -8,9 +8,15 @@ from connectors.cities import City, Family, FeedSettings
 from connectors.columns import Parsed
 from connectors.digitraffic.parse import Parser as DigitrafficParser
 from connectors.envelope import Envelope
+from connectors.foli.parse import Parser as FoliParser
+from connectors.gbfs.parse import Parser as GbfsParser
 from connectors.gtfs_realtime.parse import Parser as GtfsRealtimeParser
 from connectors.hfp.parse import Parser as HfpParser
+from connectors.journeys.parse import Parser as JourneysParser
+from connectors.liipi.parse import Parser as LiipiParser
+from connectors.oulunliikenne.parse import Parser as OulunliikenneParser
 from connectors.siri.parse import Parser as SiriParser
+from connectors.tampere_lights.parse import Parser as TampereLightsParser
 
 
 class Parser(Protocol):
@@ -26,6 +32,12 @@ PARSERS: dict[Family, type[Parser]] = {
     "gtfs_realtime": GtfsRealtimeParser,
     "digitraffic": DigitrafficParser,
     "siri": SiriParser,
+    "gbfs": GbfsParser,
+    "foli": FoliParser,
+    "journeys": JourneysParser,
+    "liipi": LiipiParser,
+    "oulunliikenne": OulunliikenneParser,
+    "tampere_lights": TampereLightsParser,
 }
 
 

@@ -86,6 +86,8 @@ class Poller:
         self.settings = settings
         self._allow_private = allow_private
         self._headers = {**settings.headers, "Accept-Encoding": "gzip"}
+        if settings.body is not None:
+            self._headers.setdefault("Content-Type", "application/json")
         self._secret = dict(headers or {})
         if login is not None:
             self._secret["Authorization"] = "Basic " + base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
@@ -125,8 +127,11 @@ class Poller:
             headers = {**self._headers, **self._validators}
             if _origin(url) == origin:
                 headers |= self._secret
-            async with self._open().get(url, headers=headers, allow_redirects=False) as response:
+            body = None if self.settings.body is None else self.settings.body.encode()
+            async with self._open().request(self.settings.method, url, data=body, headers=headers, allow_redirects=False) as response:
                 if response.status in _REDIRECTS:
+                    if self.settings.method != "GET":
+                        raise Unavailable("redirected; a question that is posted is not posted elsewhere", response.status)
                     after = urljoin(url, response.headers.get("Location", ""))
                     scheme = urlsplit(after).scheme
                     if scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):

@@ -28,19 +28,36 @@ from connectors import secrets
 from connectors.cities import City, Family, FeedSettings, Http
 from connectors.digitraffic import fetch as digitraffic
 from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, encode, headers
+from connectors.foli import fetch as foli
 from connectors.gather import Gatherer, partition_of
+from connectors.gbfs import fetch as gbfs
 from connectors.gtfs_realtime import fetch as gtfs_realtime
 from connectors.hfp import fetch as hfp
+from connectors.journeys import fetch as journeys
 from connectors.kafka import make_producer
+from connectors.liipi import fetch as liipi
 from connectors.mqtt import MqttSource
+from connectors.oulunliikenne import fetch as oulunliikenne
 from connectors.polling import Answer, Poller, Refused, Unavailable
 from connectors.siri import fetch as siri
+from connectors.tampere_lights import fetch as tampere_lights
 from models.clock import rfc3339
 from models.records import DeadLetter
 from models.records import encode as encode_record
 from models.topics import MAX_MESSAGE_BYTES, dead_letter_topic, raw_topic
 
-FETCH: dict[Family, ModuleType] = {"hfp": hfp, "gtfs_realtime": gtfs_realtime, "digitraffic": digitraffic, "siri": siri}
+FETCH: dict[Family, ModuleType] = {
+    "hfp": hfp,
+    "gtfs_realtime": gtfs_realtime,
+    "digitraffic": digitraffic,
+    "siri": siri,
+    "gbfs": gbfs,
+    "foli": foli,
+    "journeys": journeys,
+    "liipi": liipi,
+    "oulunliikenne": oulunliikenne,
+    "tampere_lights": tampere_lights,
+}
 #: Envelopes between gathering and sending, a feed.
 QUEUE = 64
 #: How often MQTT's buffer is emptied, seconds; adds to an envelope's 250 ms.
@@ -163,17 +180,30 @@ class FeedConnector:
         self._failed: asyncio.Future[None] | None = None
         self._dropped_before = 0
         file, at = f"{city.name}.toml", f"feeds.{feed.name}"
-        mqtt, http = FETCH[feed.family].sources(feed, file)
+        family = FETCH[feed.family]
+        mqtt, http = family.sources(feed, file)
+        #: Families may know documents that name others (GBFS), and cut documents that are too large for one envelope (DATEX II).
+        self._discover: Callable[[Http, FeedSettings, bytes], tuple[tuple[Http, ...], tuple[str, ...]] | None] | None = getattr(
+            family, "discover", None
+        )
+        self._cut: Callable[[City, bytes], list[bytes]] | None = getattr(family, "cut", None)
+        self._followed: dict[str, tuple[Poller, asyncio.Task[None]]] = {}  #: by address: what discovery documents named
+        self._env = env
         self._mqtt: MqttSource | None = None
         if mqtt is not None:
             login = secrets.login(env, mqtt.username_env, mqtt.password_env, file, f"{at}.mqtt")
             self._mqtt = MqttSource(mqtt, name=f"{city.name}-{feed.name}", now_ms=now_ms, login=login, allow_private=feed.allow_private)
-        self._pollers: list[Poller] = []
-        for k, h in enumerate(http):
-            login = secrets.login(env, h.username_env, h.password_env, file, f"{at}.http.{k}")
-            hidden = {name: secrets.read(env, var, file, f"{at}.http.{k}.headers_env.{name}") for name, var in h.headers_env.items()}
-            self._pollers.append(Poller(h, headers=hidden, login=login, allow_private=feed.allow_private))
+        self._pollers = [self._poller(h, file, f"{at}.http.{k}") for k, h in enumerate(http)]
         self._http: dict[str, tuple[int | None, str | None]] = {}  #: by address: last status, and what is wrong
+
+    def _poller(self, settings: Http, file: str, at: str) -> Poller:
+        """
+        Raises:
+            ConfigError: a secret is not set.
+        """
+        login = secrets.login(self._env, settings.username_env, settings.password_env, file, at)
+        hidden = {name: secrets.read(self._env, var, file, f"{at}.headers_env.{name}") for name, var in settings.headers_env.items()}
+        return Poller(settings, headers=hidden, login=login, allow_private=self.feed.allow_private)
 
     def source(self) -> Source:
         """What is known of the feed's source now."""
@@ -209,6 +239,7 @@ class FeedConnector:
             await asyncio.wait([pump], timeout=5)  # it sees ``stop`` by itself, and must not lose what it has in hand
             good = True
         finally:
+            pollers += [task for _, task in self._followed.values()]
             for task in (stopping, pump, *pollers):
                 task.cancel()
             if self._mqtt is not None:
@@ -277,7 +308,10 @@ class FeedConnector:
             started = time.monotonic()
             wait = settings.every_s
             try:
-                await self._take(poller.settings, await poller.ask())
+                answer = await poller.ask()
+                await self._take(poller.settings, answer)
+                if self._discover is not None and answer.body is not None:
+                    self._follow(poller, answer.body, stop)
                 failures = 0
             except Unavailable as e:
                 failures += 1
@@ -301,17 +335,55 @@ class FeedConnector:
         self._http[settings.url] = (answer.status, None)
         if answer.body is None:
             return
-        if len(answer.body) > 3 * MAX_MESSAGE_BYTES:
-            raise Refused(
-                "body unpacked", len(answer.body), f"at most {3 * MAX_MESSAGE_BYTES} bytes, to fit a message of Kafka", answer.body[:4096]
-            )
-        item = Item(self._now_ms(), settings.url.partition("?")[0], answer.body)
+        bodies = [answer.body] if self._cut is None else await asyncio.to_thread(self._cut, self.city, answer.body)
+        for body in bodies:
+            if len(body) > 3 * MAX_MESSAGE_BYTES:
+                raise Refused("body unpacked", len(body), f"at most {3 * MAX_MESSAGE_BYTES} bytes, to fit a message of Kafka", body[:4096])
         self._metrics.messages.labels(*self._labels).inc()
         self._metrics.bytes.labels(*self._labels).inc(len(answer.body))
-        self._metrics.last_ingest.labels(*self._labels).set(item.ingest_ms / 1000)
-        async with self._lock:
-            g = self._gatherers[0]
-            await self._put(g, g.snapshot(item))
+        for body in bodies:
+            item = Item(self._now_ms(), settings.url.partition("?")[0], body)
+            self._metrics.last_ingest.labels(*self._labels).set(item.ingest_ms / 1000)
+            async with self._lock:
+                g = self._gatherers[0]
+                await self._put(g, g.snapshot(item))
+
+    def _follow(self, poller: Poller, body: bytes, stop: asyncio.Event) -> None:
+        """Poll what a discovery document names, and no longer what it names no more."""
+        assert self._discover is not None
+        found = self._discover(poller.settings, self.feed, body)
+        if found is None:
+            return
+        wanted, wrong = {h.url: h for h in found[0]}, found[1]
+        if wrong:
+            self._http[poller.settings.url] = (200, "; ".join(wrong))
+            log.warning("not followed", extra={"feed": self.feed.name, "url": poller.settings.url, "detail": "; ".join(wrong)})
+        known = {p.settings.url for p in self._pollers} - self._followed.keys()
+        for url in [u for u in self._followed if u not in wanted]:
+            gone, task = self._followed.pop(url)
+            task.cancel()
+            self._pollers.remove(gone)
+            self._http.pop(url, None)
+        for url, settings in wanted.items():
+            if url in known or url in self._followed:
+                continue
+            new = self._poller(settings, f"{self.city.name}.toml", f"feeds.{self.feed.name}.http")
+            task = asyncio.create_task(self._poll_and_close(new, stop), name=f"{self.feed.name}-poll")
+            task.add_done_callback(self._check_task)
+            self._followed[url] = new, task
+            self._pollers.append(new)
+
+    async def _poll_and_close(self, poller: Poller, stop: asyncio.Event) -> None:
+        try:
+            await self._poll(poller, stop)
+        finally:
+            await poller.close()
+
+    def _check_task(self, task: asyncio.Task[None]) -> None:
+        """Our own bug in a poller that was started on the way ends the feed, as in any other."""
+        e = None if task.cancelled() else task.exception()
+        if e is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(e)
 
     async def _refuse(self, settings: Http, e: Refused) -> None:
         """A body over the limits: feed-health hears it by the next tick, its start becomes a dead letter."""

@@ -40,7 +40,7 @@ Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Clock = Annotated[str, Meta(pattern=r"^\d{2}:\d{2}(:\d{2})?$")]
 Direction = Annotated[int, Meta(ge=0, le=1)]
 Texts = Annotated[dict[str, str], Meta(description="by language, BCP 47 ('und' where the feed does not say)")]
-SignalState = Literal["green", "amber", "red", "red_amber", "flashing", "dark", "unknown"]
+SignalState = Literal["green", "amber", "red", "red_amber", "flashing", "dark", "off", "unknown"]
 SituationKind = Literal[
     "incident",
     "roadwork",
@@ -157,7 +157,7 @@ class TrafficSignal(Record, frozen=True, kw_only=True):
 
     device_id: str  #: namespaced ``<feed>/<junction>``
     group: str  #: the junction's own name of it
-    state: SignalState
+    state: SignalState  #: off: flashing amber or dark, and the feed does not say which
     event_time: Utc  #: first seen in this state, by the junction's clock
     ingest_time: Utc
     feed: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from connectors.columns import Reject, Stated
+from connectors.columns import Reject, Site, Stated
 from models.records import Record, encode
 from streams.outputs import Out, Outputs
 
@@ -26,12 +26,13 @@ class Statements:
         #: "product:key" or "product:key\\npart" -> [event_ms, CRC-32 of the content, ingest_ms, what a part said (JSON)]
         self.last: dict[str, list[Any]] = {}
         self._parts: dict[str, list[str]] = {}  #: "product:key" -> names of its parts in ``last``, sorted
+        self.elsewhere = 0  #: statements of places that are not this city's
 
-    def feed(self, stated: list[Stated], owner: Observer, rejects: list[Reject], out: Outputs) -> int:
+    def feed(self, statements: list[Stated], owner: Observer, rejects: list[Reject], out: Outputs) -> int:
         """Publish what is new; returns the number of repetitions. An older statement than the last one of its key changes nothing either."""
         duplicates = 0
         limits = owner.settings.clean
-        for s in stated:
+        for s in statements:
             if not s.ingest_ms - limits.oldest_ms <= s.event_ms <= s.ingest_ms + limits.newest_ms and s.product != "situation":
                 want = "within 7 days before and 2 minutes after ingest, epoch ms"
                 rejects.append(Reject(s.index, "clock", "event_time", str(s.event_ms), want))
@@ -39,15 +40,19 @@ class Statements:
             name = f"{s.product}:{s.key}"
             who = f"{name}:{s.record.vehicle_id}" if s.product == "stop-passage" else name  # type: ignore[attr-defined]
             who = who if s.part is None else f"{who}\n{s.part}"
-            said = encode(msgspec.structs.replace(s.record, ingest_time="") if hasattr(s.record, "ingest_time") else s.record)
-            crc = zlib.crc32(said)
+            stated = s.record if s.site is None else _placed(s.record, owner.sensors.sites.get(s.site))
+            if stated is None:
+                self.elsewhere += 1
+                continue
+            said = encode(_without(stated, ("ingest_time",)))
+            crc = zlib.crc32(encode(_without(stated, ("ingest_time", "event_time"))) if s.on_change else said)
             last = self.last.get(who)
             if last is not None and (s.event_ms < last[0] or crc == last[1]):
                 last[2] = max(last[2], s.ingest_ms)
                 duplicates += 1
                 continue
             self.last[who] = [s.event_ms, crc, s.ingest_ms, None if s.part is None else said.decode()]
-            record = s.record if s.part is None else self._whole(name, who, s.record)
+            record = stated if s.part is None else self._whole(name, who, stated)
             value = encode(msgspec.structs.replace(record, simulated=True) if owner.simulated else record)
             owner.tally.accepted += 1
             out.add(s.product, [Out(s.key.encode(), value, s.event_ms, f"{who.replace(chr(10), ':')}:{s.event_ms}:{crc:08x}")])
@@ -82,3 +87,16 @@ class Statements:
             name, in_parts, _ = who.partition("\n")
             if in_parts:
                 self._parts.setdefault(name, []).append(who)
+
+
+def _without(record: Record, fields: tuple[str, ...]) -> Record:
+    """The record with some of its texts emptied."""
+    return msgspec.structs.replace(record, **{f: "" for f in fields if getattr(record, f, None)})
+
+
+def _placed(record: Record, site: Site | None) -> Record | None:
+    """The record with what a list of places tells of it; None when no list has told of it."""
+    if site is None:
+        return None
+    told = {"lat_deg": site.lat_deg, "lon_deg": site.lon_deg, "name": site.name}
+    return msgspec.structs.replace(record, **{f: v for f, v in told.items() if getattr(record, f) is None and v == v})

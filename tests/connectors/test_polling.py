@@ -35,7 +35,7 @@ async def serve() -> AsyncIterator[Serve]:
         **settings: object,
     ) -> Poller:
         app = web.Application()
-        app.router.add_get("/{path:.*}", handler)
+        app.router.add_route("*", "/{path:.*}", handler)
         server = TestServer(app)
         await server.start_server()
         servers.append(server)
@@ -254,3 +254,14 @@ async def test_a_host_without_address_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await poller.ask()
     await poller.close()
+
+
+async def test_a_question_is_posted_as_json_and_never_to_another_address(serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(text=f"{request.method} {request.headers['Content-Type']} {await request.text()}")
+
+    poller = await serve(handler, method="POST", body='{"query": "{ carParks { name } }"}')
+    answer = await poller.ask()
+    assert answer.body == b'POST application/json {"query": "{ carParks { name } }"}'
+    with pytest.raises(Unavailable, match="not posted elsewhere"):
+        await (await serve(redirect("/moved?n={n}", 1), method="POST", body="{}")).ask()
