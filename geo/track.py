@@ -191,16 +191,20 @@ class Tracker:
         if rows.size:
             k = shape[rows]
             s0 = self.s_mm[slot[rows]] / 1000.0
-            ago = np.minimum((self.t_ms[slot[rows]] - t_ms[rows]) / 1000.0, cfg.max_gap_s)
+            apart = (
+                self.t_ms[slot[rows]] - t_ms[rows]
+            ) / 1000.0  # negative: newer than the last fix on the shape, older than one without a position
+            ago, ahead = np.clip(apart, 0.0, cfg.max_gap_s), np.clip(-apart, 0.0, cfg.max_gap_s)
             low = np.maximum(s0 - cfg.back_m - cfg.max_speed_mps * ago, 0.0)
+            high = np.minimum(s0 + cfg.back_m + cfg.max_speed_mps * ahead, self.points.length_m[k])
             base = self.points.first[k]
             spacing = self.points.step[base]
             i0 = np.floor(low / spacing).astype(np.int64)
-            width = np.ceil((np.minimum(s0 + cfg.back_m, self.points.length_m[k]) - low) / spacing).astype(np.int64) + 2
+            width = np.ceil((high - low) / spacing).astype(np.int64) + 2
             unknown = np.zeros(rows.size)
             foot, dist2 = self._project(
                 base, self.points.first[k + 1], i0, width, int(width.max()), east_m[rows], north_m[rows],
-                np.maximum(s0 - 8.0 * ago, 0.0), (8.0 * ago) ** 2 + 100.0, unknown, unknown,
+                np.maximum(s0 + 8.0 * (ahead - ago), 0.0), (8.0 * apart) ** 2 + 100.0, unknown, unknown,
             )  # fmt: skip
             on[rows] = dist2 <= cfg.leave_m * cfg.leave_m
             s_mm[rows] = np.rint(foot * 1000.0).astype(np.int64)

@@ -269,6 +269,18 @@ def test_a_late_fix_is_placed_where_it_was_and_moves_nothing() -> None:
     assert one.tracker.export(ints(0)) == before
 
 
+def test_a_fix_newer_than_the_last_one_on_the_shape_is_placed_ahead_of_it() -> None:
+    """A newer message without a position may have overtaken it; the tracker has not seen that one."""
+    one = One()
+    for k in range(60):
+        one.step(OUT, 1000 * k, kit.at(OUT, 10.0 * k), 10.0)
+    for ahead_s in (1, 5, 20, 115):
+        east, north = kit.at(OUT, 590.0 + 10.0 * ahead_s)
+        on, s_mm = one.tracker.locate(ints(0), ints(OUT), ints(59_000 + 1000 * ahead_s), np.array([east]), np.array([north]))
+        assert on[0]
+        assert abs(s_mm[0] - 590_000 - 10_000 * ahead_s) < 100
+
+
 def test_state_goes_out_and_comes_back_whole() -> None:
     one, other = One(), One()
     for k in range(30):
