@@ -1,0 +1,161 @@
+"""Workers as processes on a real broker, and what they wrote, read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from connectors.cities import City
+from geo import store
+from geo.network import Network
+from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
+from streams import replays
+from streams.fuse import FuseSettings
+from streams.offline import Run, replay
+from tests.streams import world
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Two cores shared with others: a test waits long before it gives up.
+PATIENCE_S = 240.0
+
+
+@dataclass
+class Town:
+    """A city file, a built network and a recording in a folder."""
+
+    folder: Path
+    partitions: int = 2
+    lines: list[world.Line] = field(default_factory=list)
+    network: Network = field(default_factory=world.network)
+
+    def __post_init__(self) -> None:
+        self.city_file = world.write_city(self.folder, partitions=self.partitions)
+        self.city: City = world.city(self.folder, partitions=self.partitions)
+        self.network_folder = self.folder / "network"
+        store.save(self.network, self.network_folder)
+        self.recording = world.write_recording(self.lines, self.folder / "recording.jsonl")
+
+    def offline(self, *, max_items: int = 200) -> dict[str, dict[str, bytes]]:
+        """What the offline driver makes of the recording: value by ce_id, by product; of the segment states only the finals."""
+        run = Run(self.city, self.network, fuse=FuseSettings())
+        found: dict[str, dict[str, bytes]] = {}
+        for out in replay(run, replays.log_of([self.recording], self.city, max_items=max_items, simulated=False)):
+            for product, outs in out.records.items():
+                for o in outs:
+                    if product != "segment-state" or b'"status":"final"' in o.value:
+                        found.setdefault(product, {})[o.ce_id] = o.value
+        return found
+
+
+class Worker:
+    """One ``tilannekuva process``."""
+
+    def __init__(self, town: Town, bootstrap: str, prefix: str, name: str, *more: str, env: dict[str, str] | None = None) -> None:
+        self.log = town.folder / f"{prefix}{name}-{time.monotonic_ns()}.log"
+        command = [sys.executable, "-m", "tilannekuva", "process", str(town.city_file), "--broker", bootstrap, "--prefix", prefix]
+        command += ["--network", str(town.network_folder), "--instance", name, *more]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+
+    def kill(self) -> None:
+        """SIGKILL: no farewell."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def end(self) -> int:
+        """Whatever it takes."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        return self.process.wait(30)
+
+    async def exit_code(self, timeout_s: float = PATIENCE_S) -> int:
+        """Wait for it to end by itself."""
+        deadline = time.monotonic() + timeout_s
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"still running after {timeout_s:g} s; its log ends with: {self.tail()}")
+            await asyncio.sleep(0.2)
+        return self.process.returncode
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+
+async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200) -> str:
+    """The recording onto raw topics; returns the prefix."""
+    await replays.to_kafka(
+        [town.recording], town.city, bootstrap, run, speed=None, max_items=max_items, simulated=False, stop=asyncio.Event()
+    )
+    return f"replay.{run}."
+
+
+async def process(town: Town, bootstrap: str, prefix: str, workers: int = 1) -> None:
+    """Workers until everything is worked off."""
+    running = [Worker(town, bootstrap, prefix, str(n), "--until-end") for n in range(workers)]
+    try:
+        codes = await asyncio.gather(*(w.exit_code() for w in running))
+        assert set(codes) == {0}, [w.tail() for w in running]
+    finally:
+        for w in running:
+            w.end()
+
+
+@dataclass
+class Written:
+    """What stands on one topic."""
+
+    by_id: dict[str, set[bytes]] = field(default_factory=dict)  #: values by ce_id; more than one is a contradiction
+    records: int = 0
+
+    def one_each(self) -> dict[str, bytes]:
+        """Value by ce_id."""
+        torn = {i: v for i, v in self.by_id.items() if len(v) != 1}
+        assert not torn, f"{len(torn)} ids with different values, e.g. {next(iter(torn.items()))}"
+        return {i: next(iter(v)) for i, v in self.by_id.items()}
+
+
+async def read(bootstrap: str, topics: Sequence[str]) -> dict[str, list[tuple[bytes, bytes, dict[str, bytes], int]]]:
+    """Key, value, headers and offset of every record of topics with one partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    found: dict[str, list[tuple[bytes, bytes, dict[str, bytes], int]]] = {t: [] for t in topics}
+    try:
+        for topic in topics:
+            tp = TopicPartition(topic, 0)
+            consumer.assign([tp])
+            begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+            consumer.seek(tp, begin)
+            while begin < end and await consumer.position(tp) < end:
+                for rows in (await consumer.getmany(tp, timeout_ms=1000)).values():
+                    found[topic] += [(r.key, r.value, dict(r.headers), r.offset) for r in rows]
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[str]) -> dict[str, Written]:
+    """Records by product; of the segment states only the finals."""
+    names = {p: open_topic(town.city.name, p, prefix) for p in products if p in PRODUCTS}
+    names |= {"dead-letter": dead_letter_topic(town.city.name, prefix), "late": late_topic(town.city.name, prefix)}
+    found = await read(bootstrap, list(names.values()))
+    out: dict[str, Written] = {}
+    for product, topic in names.items():
+        w = out[product] = Written()
+        for _, value, headers, _ in found[topic]:
+            if product == "segment-state" and json.loads(value)["status"] != "final":
+                continue
+            w.records += 1
+            w.by_id.setdefault(headers["ce_id"].decode(), set()).add(value)
+    return out
