@@ -18,6 +18,7 @@ from models.topics import PRODUCTS
 from serve.http import Body, bad_query, box, has, integer, json_answer, not_modified, only
 from serve.sse import STREAMED, Hub
 from serve.state import HeldVehicle, Picture
+from serve.tiles import LAYER, MAX_ZOOM, NAMES_ZOOM, Tiles
 
 GEOJSON = "application/geo+json"
 #: Features in one answer: by default, and at most.
@@ -52,9 +53,13 @@ class Served:
     city: City
     picture: Picture
     hub: Hub
+    tiles: Tiles = field(init=False)
     _network: tuple[int, Body] | None = None
     _starting: tuple[float, Body] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.tiles = Tiles(self.picture)
 
     @property
     def network_tag(self) -> str:
@@ -170,8 +175,11 @@ async def cities(request: web.Request) -> web.Response:
                 "network_version": s.picture.network_version(),
                 "simulated": s.picture.simulated,
                 "log_time": s.picture.log_time,
+                "network": s.network_tag,
                 "topics": {product: topic for topic, product in s.picture.topics.items()},
-                "links": {view: f"{base}/{view}" for view in ("segments", "vehicles", "health", "network", "picture", "stream")},
+                "links": {
+                    view: f"{base}/{view}" for view in ("segments", "vehicles", "health", "network", "picture", "stream", "tiles.json")
+                },
             }
         )
     return json_answer(_encode({"cities": out, "background": request.app[BACKGROUND] or None}))
@@ -226,6 +234,50 @@ async def network(request: web.Request) -> web.Response:
     """``version`` is for the caches between here and the page; whatever it says, the network of now is served."""
     only(request, "version")
     return (await served(request).network()).answer(request)
+
+
+async def tile_json(request: web.Request) -> web.Response:
+    """What a map needs to know of the tiles: TileJSON 3.0.0."""
+    only(request)
+    s = served(request)
+    _, boxes = s.picture.network()
+    body: dict[str, object] = {
+        "tilejson": "3.0.0",
+        "name": f"Street segments of {s.city.title}",
+        "tiles": [f"{request.url.origin()}/api/v1/cities/{s.city.name}/tiles/{{z}}/{{x}}/{{y}}.mvt?version={s.network_tag}"],
+        "minzoom": 0,
+        "maxzoom": MAX_ZOOM,
+        "attribution": " · ".join(s.city.attribution),
+        "vector_layers": [
+            {
+                "id": LAYER,
+                "description": "Directed street segments; join segment-state by segment_id.",
+                "fields": {
+                    "segment_id": "String; key of segment-state",
+                    "road_class": "String; OSM highway value, tram or transit_line",
+                    "name": f"String; from zoom {NAMES_ZOOM}",
+                    "length_m": f"Number, metres; from zoom {NAMES_ZOOM}",
+                },
+            }
+        ],
+    }
+    if len(boxes):
+        body["bounds"] = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+    return json_answer(_encode(body))
+
+
+async def tile(request: web.Request) -> web.Response:
+    """One vector tile. With the ``version`` of the network of now it may be kept for long; another version gets the network of now too."""
+    only(request, "version")
+    s = served(request)
+    z, x, y = (int(request.match_info[part]) for part in "zxy")
+    if z > MAX_ZOOM or x >= 2**z or y >= 2**z:
+        raise web.HTTPNotFound(text=f"no tile {z}/{x}/{y}: zoom 0-{MAX_ZOOM}, columns and rows below 2 to the power of zoom")
+    version = s.network_tag
+    response = (await s.tiles.get(z, x, y)).answer(request)
+    if request.query.get("version") == version == s.network_tag:
+        response.headers["Cache-Control"] = "public, max-age=86400, immutable"
+    return response
 
 
 async def picture(request: web.Request) -> web.Response:
@@ -300,6 +352,8 @@ def add_routes(app: web.Application) -> None:
             web.get(base + "/{city}/segments", segments),
             web.get(base + "/{city}/segments/{segment_id}", segment),
             web.get(base + "/{city}/network", network),
+            web.get(base + "/{city}/tiles.json", tile_json),
+            web.get(base + r"/{city}/tiles/{z:[0-9]{1,2}}/{x:[0-9]{1,7}}/{y:[0-9]{1,7}}.mvt", tile),
             web.get(base + "/{city}/picture", picture),
             web.get(base + "/{city}/vehicles", vehicles),
             web.get(base + "/{city}/health", health),

@@ -12,7 +12,7 @@ const REPLAY_MS = 86400000; // older than a day it is a replay: said, but not gr
 const $ = (id) => document.getElementById(id);
 
 const page = {
-  city: null, map: null, stream: null, networkTag: null,
+  city: null, map: null, stream: null, networkTag: null, drawn: null,
   order: new Map(), // segment_id -> [window start ms, revision]
   vehicles: new Map(), health: new Map(),
   logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, selected: null,
@@ -131,6 +131,11 @@ function takeStatus(status) {
 
 // ---- loading and the stream
 
+// The version is for the caches on the way: with it, a tile may be kept.
+function tiles(version) {
+  return `/api/v1/cities/${encodeURIComponent(page.city.name)}/tiles/{z}/{x}/{y}.mvt?version=${encodeURIComponent(version)}`;
+}
+
 async function load() {
   if (page.loading) return;
   page.loading = true;
@@ -138,7 +143,8 @@ async function load() {
     const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
     const picture = await getJson(`${base}/picture`);
     if (picture.network !== page.networkTag) {
-      page.map.setNetwork(`${base}/network?version=${encodeURIComponent(picture.network)}`);
+      if (picture.network !== page.drawn) page.map.setNetwork(tiles(picture.network));
+      page.drawn = picture.network;
       page.order.clear();
       const fresh = page.networkTag === null;
       page.networkTag = picture.network;
@@ -318,9 +324,10 @@ async function start() {
   $("city").onchange = (e) => goTo({ city: e.target.value });
   $("attribution").textContent = [...page.city.attribution, "MapLibre GL JS"].join(" · ");
   const box = page.city.bbox;
+  page.drawn = page.city.network;
   try {
     page.map = new CityMap($("map"), {
-      background, label: t("map"), bounds: box && [[box[0], box[1]], [box[2], box[3]]],
+      background, label: t("map"), tiles: tiles(page.city.network), bounds: box && [[box[0], box[1]], [box[2], box[3]]],
       onSegment: (id) => select("segment", id), onVehicle: (id) => select("vehicle", id), onNothing: closePanel,
     });
   } catch (error) {

@@ -8,6 +8,7 @@ const FRAME_MS = 66;
 const SILENT_MS = 30000; // paler when silent for longer
 const GRADES = ["A", "B", "C", "D", "E", "F"];
 const SHOW_EVERY_MS = 400; // changes of segments are drawn together
+const LOOK_MS = 60; // tiles that come together are looked into together
 const DASH_ZOOM = 12.5; // dashes below it would be a blur
 const ORIGIN = ["coalesce", ["feature-state", "origin"], "none"];
 const MEASURED = ["in", ORIGIN, ["literal", ["measured", "blended"]]];
@@ -17,8 +18,8 @@ const CONFIDENCE = ["coalesce", ["feature-state", "confidence"], 0];
 const LOS = ["coalesce", ["feature-state", "los"], "unknown"];
 const MAJOR = ["motorway", "trunk", "primary", "motorway_link", "trunk_link"];
 const MIDDLE = ["secondary", "tertiary", "primary_link", "secondary_link", "transit_line", "tram"];
-// Seen from afar a city is its main streets and lines: small streets would hide them, and cost more than they tell.
-const BY_ZOOM = ["step", ["zoom"], ["in", ["get", "road_class"], ["literal", [...MAJOR, ...MIDDLE]]], 11.7, true];
+const TILES = { source: "network", "source-layer": "segments" }; // as serve/tiles.py, which leaves small streets out when seen from afar
+const TILES_MAX_ZOOM = 14;
 
 export function delayClass(delay) {
   if (delay === undefined) return "unknown";
@@ -48,7 +49,7 @@ function layers() {
   const los = ["match", LOS, ...GRADES.flatMap((g) => [g, colour(g)]), colour("none")];
   const painted = ["case", CLOSED, colour("closed"), ["==", ORIGIN, "none"], colour("none"), ["all", MEASURED, ["<", CONFIDENCE, UNSURE_BELOW]], colour("unsure"), los];
   const sure = ["case", CLOSED, 1, MEASURED, ["interpolate", ["linear"], CONFIDENCE, UNSURE_BELOW, 0.68, 0.8, 1], INFERRED];
-  const network = { type: "line", source: "network", filter: BY_ZOOM };
+  const network = { type: "line", ...TILES };
   return [
     { id: "ground", type: "background", paint: { "background-color": colour("ground") } },
     { id: "selected", type: "line", source: "selected", layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": colour("accent"), "line-opacity": 0.45,
@@ -57,7 +58,7 @@ function layers() {
       "line-opacity": ["step", ["zoom"], [...sure, 0.55, 0.9], DASH_ZOOM, [...sure, 0, 0.9]] } },
     { ...network, id: "inferred", minzoom: DASH_ZOOM, layout: { "line-cap": "butt", "line-join": "round" }, paint: { "line-color": los, "line-width": width(), "line-offset": OFFSET,
       "line-dasharray": [2.5, 1.6], "line-opacity": ["case", ["all", INFERRED, ["!", CLOSED]], 0.65, 0] } },
-    { id: "names", type: "symbol", source: "network", minzoom: 14.2, filter: ["all", ["has", "name"], [">", ["get", "length_m"], 70]],
+    { id: "names", type: "symbol", ...TILES, minzoom: 14.2, filter: ["all", ["has", "name"], [">", ["get", "length_m"], 70]],
       layout: { "icon-image": ["concat", "name|", ["get", "name"]], "symbol-placement": "line-center", "icon-rotation-alignment": "map", "icon-keep-upright": true,
         "icon-padding": 24, "symbol-sort-key": ["-", 0, ["get", "length_m"]] } },
     { id: "vehicle-arrow", type: "symbol", source: "vehicles", minzoom: 12.5, filter: ["has", "heading"],
@@ -124,14 +125,17 @@ function text(words, plate) {
   });
 }
 
+const absolute = (path) => `${location.origin}${path}`;
+
 export class CityMap {
-  constructor(container, { background, bounds, label: words, onSegment, onVehicle, onNothing }) {
-    this.shown = new Map(); // segment_id -> what is drawn of its state
-    this.pending = new Map();
+  constructor(container, { background, bounds, tiles, label: words, onSegment, onVehicle, onNothing }) {
+    this.states = new Map(); // segment_id -> latest state
+    this.inTiles = new Set(); // segments of the tiles that were loaded: only theirs are told to the map, which looks at each of them again for every new tile
+    this.pending = new Set();
     this.vehicles = new Map();
     this.still = matchMedia("(prefers-reduced-motion: reduce)");
     const sources = {
-      network: { type: "geojson", data: { type: "FeatureCollection", features: [] }, promoteId: "segment_id", tolerance: 0.3, buffer: 24, maxzoom: 15 },
+      network: { type: "vector", tiles: [absolute(tiles)], promoteId: "segment_id", maxzoom: TILES_MAX_ZOOM },
       selected: { type: "geojson", data: { type: "FeatureCollection", features: [] }, tolerance: 0.3, maxzoom: 15 },
       vehicles: { type: "geojson", data: { type: "FeatureCollection", features: [] }, maxzoom: 14 },
     };
@@ -150,6 +154,7 @@ export class CityMap {
       if (id === "arrow") this.map.addImage(id, arrow(), { pixelRatio: 2 });
       else if (/^(label|name)\|/.test(id)) this.map.addImage(id, text(id.slice(id.indexOf("|") + 1), id.startsWith("label")), { pixelRatio: 2 });
     });
+    this.map.on("sourcedata", (e) => { if (e.sourceId === TILES.source && e.tile) this.#lookIntoTiles(); });
     this.map.on("click", ({ point }) => {
       const near = (layer, r) => this.map.queryRenderedFeatures([[point.x - r, point.y - r], [point.x + r, point.y + r]], { layers: layer });
       const vehicle = near(["vehicles"], 6)[0];
@@ -176,12 +181,11 @@ export class CityMap {
     for (const { id, paint } of this.#layers()) for (const [name, value] of Object.entries(paint ?? {})) this.map.setPaintProperty(id, name, value);
   }
 
-  // The worker fetches and reads the network by itself: 150,000 streets would hold up the page.
-  setNetwork(url) {
-    this.shown.clear();
-    this.pending.clear();
-    this.map.removeFeatureState({ source: "network" });
-    this.map.getSource("network").setData(new URL(url, location.href).href);
+  // Another version of the network: nothing that is known of the old one's segments holds.
+  setNetwork(tiles) {
+    for (const known of [this.states, this.inTiles, this.pending]) known.clear();
+    this.map.removeFeatureState({ source: TILES.source, sourceLayer: TILES["source-layer"] });
+    this.map.getSource("network").setTiles([absolute(tiles)]);
   }
 
   fit(bounds, more = {}) {
@@ -189,15 +193,38 @@ export class CityMap {
   }
 
   setSegment(id, { los, origin, confidence, closed }) {
-    const look = `${los}${origin}${Math.round(confidence * 20)}${closed}`;
-    if (this.shown.get(id) === look || (origin === "none" && !closed && !this.shown.has(id))) return;
-    this.shown.set(id, look);
-    this.pending.set(id, { los, origin, confidence, closed });
+    const held = this.states.get(id), rounded = Math.round(confidence * 20) / 20;
+    if (held ? held.los === los && held.origin === origin && held.confidence === rounded && held.closed === closed : origin === "none" && !closed) return;
+    this.states.set(id, { los, origin, confidence: rounded, closed });
+    if (!this.inTiles.has(id)) return;
+    this.pending.add(id);
+    this.#flushSoon();
+  }
+
+  // Changes of many segments are drawn together.
+  #flushSoon() {
     this.flush ??= setTimeout(() => {
       this.flush = null;
-      for (const [key, state] of this.pending) this.map.setFeatureState({ source: "network", id: key }, state);
+      for (const id of this.pending) this.#tell(id);
       this.pending.clear();
     }, SHOW_EVERY_MS);
+  }
+
+  #tell(id) {
+    const state = this.states.get(id);
+    if (state) this.map.setFeatureState({ source: TILES.source, sourceLayer: TILES["source-layer"], id }, state);
+  }
+
+  // After tiles have come: the states of their segments.
+  #lookIntoTiles() {
+    this.look ??= setTimeout(() => {
+      this.look = null;
+      for (const { id } of this.map.querySourceFeatures(TILES.source, { sourceLayer: TILES["source-layer"] })) {
+        if (this.inTiles.has(id)) continue;
+        this.inTiles.add(id);
+        this.#tell(id);
+      }
+    }, LOOK_MS);
   }
 
   selectSegment(feature) {
