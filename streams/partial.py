@@ -30,6 +30,29 @@ class SensorRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     capacity_vph: float | None
 
 
+class CrewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a vehicle said of itself in a window: cumulative upserts, the one with the newest occupancy stands."""
+
+    vehicle_id: str
+    window: int
+    mode: str
+    event_ms: int  #: of the occupancy; -1 without one
+    occupancy_pct: float  #: -1: not reported
+
+    def newer(self, other: CrewRow | None) -> bool:
+        """Whether it replaces the other, in whatever order they come."""
+        return other is None or (self.event_ms, self.occupancy_pct, self.mode) > (other.event_ms, other.occupancy_pct, other.mode)
+
+
+class WeatherRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Air temperature at one road weather station."""
+
+    site_id: str
+    event_ms: int
+    ingest_ms: int
+    air_c: float
+
+
 class HealthRow(msgspec.Struct, frozen=True, array_like=True):
     """Counts of one raw partition in one slot of ``streams.health.SLOT_MS`` of ingest time."""
 
@@ -66,6 +89,8 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     sums: bytes
     sensors: tuple[SensorRow, ...] = ()
     health: tuple[HealthRow, ...] = ()
+    crews: tuple[CrewRow, ...] = ()
+    weather: tuple[WeatherRow, ...] = ()
 
     def rows(self) -> Rows:
         """The columns as arrays."""
@@ -99,6 +124,7 @@ def decode(data: bytes | None) -> Partial:
         raise BadEnvelope(str(e)) from e
     if partial.schema != SCHEMA:
         raise BadEnvelope(f"schema {partial.schema}, expected {SCHEMA}")
-    if len({len(partial.window), len(partial.segment), len(partial.who), len(partial.sums) // N_SUMS}) != 1:
+    size = len(partial.window)
+    if size % 8 or (len(partial.segment), len(partial.who), len(partial.sums)) != (size, size, size * N_SUMS):
         raise BadEnvelope("columns of unequal length")
     return partial
