@@ -263,7 +263,7 @@ class SensorRows:
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, int]] = []
         self._numbers: list[tuple[float, float, float]] = []
-        self._texts: list[tuple[str, str, str, str | None]] = []
+        self._texts: list[tuple[str, str, str, str | None, str]] = []
 
     def add(
         self,
@@ -279,11 +279,12 @@ class SensorRows:
         occupancy_pct: float = NAN,
         kind: str = "loop",
         fault: str | None = None,
+        travel_mode: str = "vehicle",
     ) -> None:
         """One reading; the arguments are those of ``SensorColumns``."""
         self._rows.append((index, ingest_ms, start_ms, end_ms))
         self._numbers.append((flow_vph, speed_kmh, occupancy_pct))
-        self._texts.append((site_id, direction, kind, fault))
+        self._texts.append((site_id, direction, kind, fault, travel_mode))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -306,4 +307,5 @@ class SensorRows:
             direction=[t[1] for t in self._texts],
             kind=[t[2] for t in self._texts],
             fault=[t[3] for t in self._texts],
+            travel_mode=[t[4] for t in self._texts],
         )

@@ -73,9 +73,9 @@ class Sensors:
                 rejects.append(Reject(int(c.index[i]), *problem))
                 continue
             key = f"{c.site_id[i]}:{c.direction[i]}"
-            if (
-                self.sites and key not in self.segment
-            ):  # national feeds tell of the whole country; the sites of the city are those in its station list
+            site = self.sites.get(key) or self.sites.get(f"{c.site_id[i]}:")  # a list may give one place for all directions
+            # National feeds tell of the whole country; the sites of the city are those in its station list.
+            if self.sites and (site is None or site.lat_deg != site.lat_deg):
                 self.elsewhere += 1
                 continue
             last = self.last.get(key)
@@ -85,13 +85,14 @@ class Sensors:
             if last is not None and end == last[0]:  # MQTT tells flow and speed of one window one by one
                 flow, speed = last[1] if flow is None else flow, last[2] if speed is None else speed
             self.last[key] = [end, flow, speed, ingest]
-            if ((end - 1) // WINDOW_MS + 1) * WINDOW_MS + owner.settings.lateness_ms < ingest:
+            closed = ((end - 1) // WINDOW_MS + 1) * WINDOW_MS + owner.settings.lateness_ms < ingest
+            if closed and c.kind[i] == "loop":
                 out.add("late", [late(owner, "sensor-observation", key, end, ingest, "window_closed", where, int(c.index[i]))])
                 owner.tally.late += 1
                 continue
             owner.tally.accepted += 1
+            travel_mode = c.travel_mode[i] if c.travel_mode else "vehicle"
             owner.meter.lag(ingest, np.array([end], np.int64), np.array([ingest], np.int64))
-            site = self.sites.get(key)
             segment = self.segment.get(key, -1)
             free = _none(c.free_flow_kmh[i])
             capacity = _none(c.capacity_vph[i])
@@ -106,6 +107,7 @@ class Sensors:
                 ingest_time=rfc3339(ingest),
                 feed=owner.feed.name,
                 kind=c.kind[i],  # type: ignore[arg-type]
+                travel_mode=travel_mode,  # type: ignore[arg-type]
                 lat_deg=None if site is None else _finite(site.lat_deg),
                 lon_deg=None if site is None else _finite(site.lon_deg),
                 bearing_deg=None if site is None else site.bearing_deg,
@@ -120,6 +122,8 @@ class Sensors:
             )
             revision = (flow is not None) + 2 * (speed is not None)
             records.append(Out(key.encode(), encode(record), end, f"sensor-observation:{key}:{end}:{revision}"))
+            if closed or travel_mode != "vehicle":  # counts of hours and of bicycles are published, and tell nothing of the street's minute
+                continue
             self._fresh.append(SensorRow(c.site_id[i], c.direction[i], segment, end, end - start, flow, speed, free, capacity))
         out.add("sensor-observation", records)
         return duplicates

@@ -12,6 +12,8 @@ _HEADERS = {"Accept": "application/json", "Digitraffic-User": "tilannekuva/conne
 def sources(feed: FeedSettings, file: str) -> tuple[Mqtt | None, tuple[Http, ...]]:
     """The settings, with Digitraffic-User in every request, and a status topic, since the broker drops clients whose topics are quiet."""
     mqtt = feed.mqtt
-    if mqtt is not None and "tms-v2/status" not in mqtt.topics and "tms-v2/#" not in mqtt.topics:
-        mqtt = msgspec.structs.replace(mqtt, topics=(*mqtt.topics, "tms-v2/status"))
+    if mqtt is not None:
+        roots = sorted({topic.split("/")[0] for topic in mqtt.topics if not topic.startswith(("+", "#"))})
+        missing = [f"{root}/status" for root in roots if not {f"{root}/status", f"{root}/#"} & set(mqtt.topics)]
+        mqtt = msgspec.structs.replace(mqtt, topics=(*mqtt.topics, *missing))
     return mqtt, tuple(msgspec.structs.replace(h, headers=_HEADERS | h.headers) for h in feed.http)

@@ -1,4 +1,7 @@
-"""Fintraffic Digitraffic TMS ("LAM"): counting stations, their readings and their constants, over REST and MQTT.
+"""Fintraffic Digitraffic: TMS ("LAM") counting stations, their readings and their constants, over REST and MQTT; and which module reads the other documents.
+
+Road weather, traffic messages and counting sites have modules of their own beside this one; documents are told apart by their address or topic, and in
+recordings by what they hold.
 
 Four documents, told apart by what they hold (all stations or one alike): station lists (GeoJSON) and ``sensor-constants`` become sites,
 ``stations/data`` becomes readings, an MQTT message on ``tms-v2/<station>/<sensor>`` becomes one reading with only its flow or only its speed.
@@ -21,7 +24,10 @@ import numpy as np
 
 from connectors.cities import City, FeedSettings
 from connectors.columns import Parsed, Reject, SensorColumns, Site
+from connectors.digitraffic import counting, weather
+from connectors.digitraffic.messages import Messages
 from connectors.envelope import Envelope, Item
+from connectors.reading import Refused, SensorRows
 from models.clock import parse_ms
 
 WINDOW_MS = 300_000
@@ -35,7 +41,8 @@ _SENSORS = {
 #: Flow and speed of one station may be stamped this far apart and still speak of the same five minutes.
 _SAME_MS = 60_000
 _TOPIC = re.compile(r"tms-v2/(\d{1,9})/(\d{1,9})")
-_STATUS = re.compile(r"tms-v2/status(/.*)?")
+_BROKER = ("tms-v2/", "weather-v2/", "traffic-message-v3/", "maintenance-v2/")
+_STATUS = re.compile(r"(tms-v2|weather-v2|traffic-message-v3|maintenance-v2)/status(/.*)?")
 _FAULT = {"OK": None, "SUSPICIOUS": "intermittentDataValues", "FAULTY": "other"}
 _Raws = list[msgspec.Raw]
 
@@ -123,6 +130,8 @@ class Parser:
     """Parses envelopes of one Digitraffic TMS feed; remembers nothing."""
 
     def __init__(self, feed: FeedSettings, city: City) -> None:
+        self._feed = feed.name
+        self._messages = Messages(feed, city.box)
         self._box = city.box
         self._zone = ZoneInfo(city.timezone)
 
@@ -130,19 +139,39 @@ class Parser:
         """``index`` is the item's in an envelope of messages, the station's (over all items) in a snapshot."""
         parsed = Parsed()
         readings: list[_Reading] = []
+        counts = SensorRows()
         before = 0
         for k, item in enumerate(envelope.items):
             topic = item.topic.lstrip("/")
             try:
-                if topic.startswith("tms-v2/"):
-                    if not _STATUS.fullmatch(topic):
-                        readings += self._message(k, item, topic)
+                if topic.startswith(_BROKER):
+                    if _STATUS.fullmatch(topic):
+                        parsed.skip("status")
+                    elif topic.startswith("tms-v2/"):
+                        found = self._message(k, item, topic)
+                        readings += found
+                        if not found:
+                            parsed.skip("unused_sensor")
+                    elif topic.startswith("weather-v2/"):
+                        weather.message(k, item, topic, parsed, self._feed)
+                    elif topic.startswith("traffic-message-v3/"):
+                        self._messages.message(k, item, parsed)
+                    else:  # maintenance vehicles are sent without any id: where one was, but never which
+                        parsed.skip("no_vehicle_id")
+                    continue
+                kind = _kind(topic, item.body)
+                if kind == "weather":
+                    before += weather.document(before, item, parsed, self._feed, self._box)
+                elif kind == "messages":
+                    before += self._messages.document(before, item, parsed)
+                elif kind == "counting":
+                    before += counting.document(before, item, parsed, counts, self._box)
                 else:
                     before += self._body(before, item, parsed, readings)
-            except _Refused as e:
+            except (_Refused, Refused) as e:
                 parsed.rejects.append(_reject(k if envelope.kind == "messages" else -1, item, e, item.body))
-        parsed.sensors = _columns(readings)
-        parsed.events += len(readings) + len(parsed.rejects)
+        parsed.sensors = counts.columns() if len(counts) and not readings else _columns(readings)
+        parsed.events += len(parsed.sensors) + len(parsed.rejects)
         return parsed
 
     def _message(self, index: int, item: Item, topic: str) -> list[_Reading]:
@@ -185,13 +214,20 @@ class Parser:
             try:
                 station = document if single else _document(raw)
                 if station.sensorValues is not None:
-                    readings += self._station(index, item, station, station.sensorValues, parsed)
+                    found = self._station(index, item, station, station.sensorValues, parsed)
+                    readings += found
+                    if not found:
+                        parsed.skip("no_value")
                 elif station.sensorConstantValues is not None:
                     parsed.sites += self._constants(item, station, station.sensorConstantValues)
                     parsed.events += 1
                 else:
-                    parsed.sites += self._feature(station)
-                    parsed.events += 1
+                    sites = self._feature(station)
+                    parsed.sites += sites
+                    if sites:
+                        parsed.events += 1
+                    else:
+                        parsed.skip("outside_box")
             except _Refused as e:
                 parsed.rejects.append(_reject(index, item, e, bytes(raw)))
             except _ERRORS as e:
@@ -264,6 +300,23 @@ class Parser:
             )
             for d in ("1", "2")
         ]
+
+
+def _kind(topic: str, body: bytes) -> str:
+    """Which document a body without an MQTT topic is: by its address, else (a recording's file) by what it holds."""
+    for part, kind in (
+        ("/api/tms/", "tms"),
+        ("/api/weather/", "weather"),
+        ("/api/traffic-message/", "messages"),
+        ("/api/counting-site/", "counting"),
+    ):
+        if part in topic:
+            return kind
+    if b'"situationId"' in body:
+        return "messages"
+    if b'"FeatureCollection"' in body and b'"tmsNumber"' not in body:
+        return "weather" if b'"collectionStatus"' in body else "counting"
+    return "weather" if weather.is_weather(body) else "counting" if counting.is_counting(body) else "tms"
 
 
 def _reading(index: int, item: Item, site_id: str, direction: str, flow: _Value | None, speed: _Value | None) -> _Reading:
@@ -341,6 +394,6 @@ def _explain(error: Exception) -> _Refused:
     return _Refused("bad_json", "body", text, "a JSON document, UTF-8")
 
 
-def _reject(index: int, item: Item, e: _Refused, body: Any) -> Reject:
+def _reject(index: int, item: Item, e: _Refused | Refused, body: Any) -> Reject:
     value = e.value if isinstance(e.value, str) else repr(e.value)
     return Reject(index=index, reason=e.reason, field=e.field, value=value[:200], want=e.want, body=bytes(body), source_topic=item.topic)
