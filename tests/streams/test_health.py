@@ -111,7 +111,7 @@ def states(out: Any, feed: str) -> dict[int, str]:
 
 
 def hfp_for(seconds: int) -> list[Envelope]:
-    return kit.cut(kit.drive(0, 5.0, seconds=seconds), range(0, seconds))
+    return kit.cut(kit.drive(0, 5.0, seconds=seconds), range(seconds))
 
 
 def test_a_living_feed_is_ok_and_its_numbers_are_right() -> None:
