@@ -1,52 +1,73 @@
-"""Fusion: what all sources say about the speed of every segment, as a recursive estimate in log speed ratio.
+"""Fusion: what all sources say about the speed of every segment, minute by minute.
 
-State of a segment: mean and variance of x = ln(space-mean speed / expected speed in light traffic). Between minutes x drifts back to what the whole network does
-(an Ornstein-Uhlenbeck step with a stated half-life); each minute's probes and loops correct it with variances that come from their counts. The posterior is
-log-normal, so quantiles and the probability of being within a band follow from it.
+State of a segment: two sums that fade, the time that vehicles took on it and the time that they would have taken in light traffic (Edie's sums, the second
+divided by the expected speed). Their ratio is the pace ratio; it adds up over vehicles, over minutes and along streets, so one bus that waits at a red light on
+the last ten metres of a block and another that gets through green give together what they should, which the mean of their logarithms does not.
 
-This is the first estimator; its figures stand in ``docs/accuracy.md``.
+Of a segment one asks in turn, each answer being the prior of the next, worth a stated number of seconds of expected time:
+1. what its class and limit lead one to expect (ratio 1);
+2. what is going on ahead, in all the streets that it leads into (queues grow upstream);
+3. what is going on on the street itself, from here straight on.
+A ratio of sums with a prior of so many seconds is the posterior mean of a gamma-distributed pace ratio under discounting, the power steady model of Smith (1979,
+J. R. Statist. Soc. B 41) as West & Harrison (1997, ch. 10) give it: a recursive estimate in which evidence fades with log time.
+
+The logarithm of the ratio is then shrunk where it is small: one vehicle's red light looks like mild congestion but is not; a jam does not look like a red light.
+Measured on simulated truth against the log-ratio Kalman filter that stood here first: ``docs/accuracy.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
+from models.confidence import ABOVE, BAND, BELOW, Z20, band_probability
+from models.loops import LoopSettings, space_mean
+from models.streets import C128, F64, I64, Streets
 
-ALGORITHM = "log-ratio-kalman/1"
+ALGORITHM = "edie-ratio-discount/1"
 ORIGINS = ("none", "historical", "inferred", "blended", "measured")
 NONE, HISTORICAL, INFERRED, BLENDED, MEASURED = range(5)
-#: 20 % and 80 % quantiles of the standard normal distribution.
-Z20 = 0.8416212335729143
-#: Share of truth within +- this of the value: what ``confidence`` is the probability of.
-BAND_RATIO, BAND_KMH = 0.15, 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class FusionSettings:
-    """Parameters of the estimator. Values: first guesses in the range of the literature, to be replaced by fits (``docs/accuracy.md``)."""
+    """Parameters of the estimator, fitted by ``benchmarks/fit_fusion.py`` on several runs of simulated truth and rounded; the optimum is flat."""
 
-    #: A disturbance loses half of its effect on a segment in this time, seconds of log time.
-    half_life_s: float = 480.0
-    #: Standard deviation of x in the long run around the network's own mean.
-    spread: float = 0.45
-    #: Standard deviation of one vehicle's log pace over a segment around the segment's mean (travel-time coefficients of variation 0.3-0.5: HCM 6, ch. 17).
-    vehicle_spread: float = 0.40
-    #: What stays however many probes agree: buses are not cars.
-    probe_floor: float = 0.15
-    #: The same for a loop: a spot is not a segment.
-    loop_floor: float = 0.30
-    #: Coefficient of variation of spot speeds, for the space mean v_s = v_t (1 - cv^2) (Wardrop 1952: v_t = v_s + var_s / v_s).
-    loop_cv: float = 0.25
-    #: Ratio of car to bus space-mean speed outside stops; 1: not yet fitted.
-    bus_to_car: float = 1.0
-    #: The network's mean is believed only from this many segments on.
+    #: Evidence of vehicles loses half of its weight in this time, seconds of log time. More: steadier and later.
+    half_life_s: float = 90.0
+    #: The same for a site that falls silent; while it reports, its newest value stands.
+    loop_half_life_s: float = 120.0
+    #: Weight of a site's reading, seconds of expected time (a vehicle that drives through a block of 40 m brings about 5).
+    loop_weight_s: float = 5.0
+    #: Weight of what is known from ahead against the street's own evidence, seconds of expected time.
+    own_prior_s: float = 3.0
+    #: Weight of the expectation of light traffic against what is known from ahead.
+    ahead_prior_s: float = 8.0
+    #: Evidence on the same street straight ahead fades by e over this distance, metres, and reaches so many segments.
+    own_reach_m: float = 40.0
+    own_rounds: int = 8
+    #: The same for all streets ahead, and what is kept at each step.
+    ahead_reach_m: float = 100.0
+    ahead_share: float = 0.9
+    ahead_rounds: int = 6
+    #: A bus loses this much more than a car, seconds per second of expected time, outside stops (slower pulling away); in a jam that is nothing.
+    #: Applied to general traffic only, where vehicles were seen.
+    bus_loss: float = 0.05
+    #: Log pace ratios below this are mostly single red lights; see the module's text.
+    doubt: float = 0.35
+    #: The picture of unseen streets is published as inferred only while at least so many segments were seen lately.
     min_network: int = 5
+    #: Shares of the value from this segment and window: from here on it is called measured; from this segment at all: blended.
+    measured_share: float = 0.3
+    blended_share: float = 0.1
+    loops: LoopSettings = field(default_factory=LoopSettings)
+
+    def __post_init__(self) -> None:
+        positive = (self.half_life_s, self.loop_half_life_s, self.own_prior_s, self.ahead_prior_s, self.own_reach_m, self.ahead_reach_m)
+        if min(positive) <= 0 or not 0 <= self.ahead_share < 1 or not 0 <= self.bus_loss < 1 or self.loop_weight_s < 0 or self.doubt < 0:
+            raise ValueError(f"fusion settings out of range: {self}")
 
 
 @dataclass(slots=True)
@@ -58,8 +79,9 @@ class WindowSums:
     time_s: F64
     vehicles: I64
     newest_ms: I64
-    loop_segment: I64
-    loop_kmh: F64  #: spot mean
+    loop_segment: I64  #: sorted, unique
+    loop_kmh: F64  #: spot mean, > 0
+    loop_vph: F64  #: NaN: not told
     loop_ms: I64  #: end of its window
 
     @property
@@ -85,120 +107,120 @@ class Estimate:
 class Estimator:
     """State of all segments of a city. Pure and deterministic: windows in order in, estimates out."""
 
-    def __init__(self, expected_kmh: F64, length_m: F64, window_s: float = 60.0, settings: FusionSettings | None = None) -> None:
+    def __init__(self, streets: Streets, window_s: float = 60.0, settings: FusionSettings | None = None) -> None:
+        self.streets = streets
         self.settings = cfg = settings or FusionSettings()
-        self.expected_kmh, self.length_m = expected_kmh, length_m
-        n = len(expected_kmh)
-        self.mean: F64 = np.zeros(n)
-        self.var: F64 = np.full(n, cfg.spread**2)
-        self.network = 0.0  #: mean of x over what was seen lately
-        self.network_seen = 0.0  #: how many segments stand behind it, fading
+        n = len(streets)
+        #: vehicle time + i x expected time, seconds, fading: of vehicles, and of sites
+        self.probes: C128 = np.zeros(n, np.complex128)
+        self.sites: C128 = np.zeros(n, np.complex128)
+        self.network_seen = 0.0  #: segments seen, fading
         self.newest_ms: I64 = np.full(n, -1, np.int64)
         self._keep = 0.5 ** (window_s / cfg.half_life_s)
+        self._keep_site = 0.5 ** (window_s / cfg.loop_half_life_s)
+        self._at_end = np.clip(1.0 - streets.expected_kmh / streets.running_kmh, 0.0, 1.0)
+        self._share()
 
     def advance(self, obs: WindowSums) -> Estimate:
         """Move on by one window and take in what was observed. Returns the estimate of every segment."""
-        mean, var = self._predict()
-        all_rows = np.arange(len(mean))
-        mean, var, probe, loop = self._correct(mean, var, obs, all_rows)
-        self.mean, self.var = mean, var
-        if len(obs.segment):
-            x = self._log_ratio(obs)
-            share = len(x) / (len(x) + self.network_seen * self._keep + 1e-9)
-            self.network += share * (float(x.mean()) - self.network)
-        self.network_seen = self.network_seen * self._keep + len(obs.segment)
+        self.probes = _faded(self._keep * self.probes)
+        memory = self.probes.copy()
+        self.sites = _faded(self._keep_site * self.sites)
+        memory += self.sites
+        new, read = self._new(obs)
+        self.probes[obs.segment] += new
+        memory[obs.loop_segment] -= self.sites[obs.loop_segment]
+        self.sites[obs.loop_segment] = read
+        self.network_seen = self.network_seen * self._keep + len(obs.segment) + len(obs.loop_segment)
         self.newest_ms[obs.segment] = np.maximum(self.newest_ms[obs.segment], obs.newest_ms)
-        np.maximum.at(self.newest_ms, obs.loop_segment, obs.loop_ms)
-        return self._estimate(mean, var, probe, loop, all_rows)
+        self.newest_ms[obs.loop_segment] = np.maximum(self.newest_ms[obs.loop_segment], obs.loop_ms)
+        self._share()
+        probe, loop = np.zeros(len(self.probes)), np.zeros(len(self.probes))
+        probe[obs.segment], loop[obs.loop_segment] = _weight(new), _weight(read)
+        return self._estimate(np.arange(len(self.probes)), self._street, self._ahead, probe, loop, _weight(memory))
 
     def peek(self, obs: WindowSums) -> tuple[I64, Estimate]:
-        """Estimate of the observed segments as if the window ended now; the state stays as it is."""
+        """Estimate of the observed segments as if the window ended now; the state stays as it is. What the window tells of their neighbours waits for its end."""
         rows = np.union1d(obs.segment, obs.loop_segment)
-        mean, var = self._predict()
-        mean, var, probe, loop = self._correct(mean[rows], var[rows], obs, rows)
-        return rows, self._estimate(mean, var, probe, loop, rows)
-
-    def _predict(self) -> tuple[F64, F64]:
-        cfg, k = self.settings, self._keep
-        centre = self.network if self.network_seen >= cfg.min_network else 0.0
-        mean = centre + k * (self.mean - centre)
-        var = k * k * self.var + (1 - k * k) * cfg.spread**2
-        return mean, var
-
-    def _log_ratio(self, obs: WindowSums) -> F64:
-        expected = self.expected_kmh[obs.segment] / 3.6
-        mps = (obs.dist_m + 0.5 * expected) / (obs.time_s + 0.5)  # half a second of the expected speed: a glimpse of 10 cm says nothing
-        x: F64 = np.log(np.maximum(mps * self.settings.bus_to_car / expected, 0.03))
-        return x
-
-    def _correct(self, mean: F64, var: F64, obs: WindowSums, rows: I64) -> tuple[F64, F64, F64, F64]:
-        """Two scalar updates a segment, probes then loops. Returns mean, var and the weights that probes and loops got."""
-        cfg = self.settings
-        mean, var = mean.copy(), var.copy()
+        new, read = self._new(obs)
+        at, site = np.searchsorted(rows, obs.segment), np.searchsorted(rows, obs.loop_segment)
+        street, ahead = self._keep * self._street[rows], self._keep * self._ahead[rows]
+        memory = self._keep * self.probes[rows] + self._keep_site * self.sites[rows]
+        old = self._keep_site * self.sites[obs.loop_segment]
+        memory[site] -= old
+        street[site] += read - self._keep * self.sites[obs.loop_segment]
+        street[at] += new
         probe, loop = np.zeros(len(rows)), np.zeros(len(rows))
-        if len(obs.segment):
-            at = np.searchsorted(rows, obs.segment)
-            effective = np.maximum(np.minimum(obs.vehicles, obs.dist_m / self.length_m[obs.segment] + obs.time_s / 60.0), 0.02)
-            noise = cfg.vehicle_spread**2 / effective + cfg.probe_floor**2
-            gain = var[at] / (var[at] + noise)
-            mean[at] += gain * (self._log_ratio(obs) - mean[at])
-            var[at] *= 1 - gain
-            probe[at] = gain
-        if len(obs.loop_segment):
-            at = np.searchsorted(rows, obs.loop_segment)
-            kmh = obs.loop_kmh * (1 - cfg.loop_cv**2)
-            x = np.log(np.maximum(kmh / self.expected_kmh[obs.loop_segment], 0.03))
-            gain = var[at] / (var[at] + cfg.loop_floor**2)
-            mean[at] += gain * (x - mean[at])
-            var[at] *= 1 - gain
-            probe[at] *= 1 - gain
-            loop[at] = gain
-        return mean, var, probe, loop
+        probe[at], loop[site] = _weight(new), _weight(read)
+        return rows, self._estimate(rows, street, ahead, probe, loop, _weight(memory))
 
-    def _estimate(self, mean: F64, var: F64, probe: F64, loop: F64, rows: I64) -> Estimate:
-        cfg = self.settings
-        sd = np.sqrt(var)
-        rest = 1 - probe - loop
-        known = np.clip(1 - var / cfg.spread**2, 0.0, 1.0)
-        seen = self.newest_ms[rows] >= 0
-        informed = self.network_seen >= cfg.min_network
-        memory = rest * np.where(seen | (probe + loop > 0), known, 0.0)
-        network = rest - memory
+    def _share(self) -> None:
+        """Sums of the street straight on, and of all streets ahead."""
+        cfg, sums = self.settings, self.probes + self.sites
+        self._street = self.streets.pool(sums, cfg.own_reach_m, cfg.own_rounds)
+        self._ahead = self.streets.spread(sums, cfg.ahead_reach_m, cfg.ahead_share, cfg.ahead_rounds)
+
+    def _new(self, obs: WindowSums) -> tuple[C128, C128]:
+        """Sums of the window: of vehicles, and of sites."""
+        cfg, s = self.settings, self.streets
+        expected = obs.dist_m * 3.6 / s.expected_kmh[obs.segment]
+        loss = np.where(s.general[obs.segment], cfg.bus_loss * expected, 0.0)
+        new = _pair(np.maximum(obs.time_s - loss, 0.25 * obs.time_s), expected)
+        at = obs.loop_segment
+        speed = space_mean(obs.loop_kmh, obs.loop_vph, s.free_flow_kmh[at], s.lanes[at], s.interrupted[at], cfg.loops)
+        return new, _pair(cfg.loop_weight_s * s.running_kmh[at] / speed, np.full(len(at), cfg.loop_weight_s))
+
+    def _estimate(self, rows: I64, street: C128, ahead: C128, probe: F64, loop: F64, memory: F64) -> Estimate:
+        cfg, s = self.settings, self.streets
+        prior = (ahead.real + cfg.ahead_prior_s) / (ahead.imag + cfg.ahead_prior_s)
+        total = street.real + street.imag + cfg.own_prior_s * (1 + prior)
+        pace = np.log((street.real + cfg.own_prior_s * prior) / (street.imag + cfg.own_prior_s))
+        square = pace * pace
+        speed = s.expected_kmh[rows] * np.exp(-pace * square / (square + cfg.doubt**2))
+
+        weights = np.stack([probe, loop, np.maximum(memory, 0.0)]) / total
+        weights /= np.maximum(weights.sum(axis=0), 1.0)
+        fresh, own = weights[0] + weights[1], weights.sum(axis=0)
+        alive = s.known[rows] & (self.network_seen >= cfg.min_network)
         origin = np.where(
-            probe + loop >= 0.5,
+            fresh >= cfg.measured_share,
             MEASURED,
-            np.where(probe + loop > 0, BLENDED, np.where(memory > 0.1, BLENDED, INFERRED if informed else NONE)),
+            np.where((fresh > 0) | (own >= cfg.blended_share), BLENDED, np.where(alive, INFERRED, NONE)),
         )
-        speed = np.where(origin == NONE, np.nan, self.expected_kmh[rows] * np.exp(mean))
-        half = np.maximum(BAND_RATIO, BAND_KMH / np.maximum(speed, 0.1))
-        upper, lower = np.log1p(half), np.log(np.maximum(1 - half, 1e-3))
-        confidence = np.where(origin == NONE, 0.0, normal_cdf(upper / sd) - normal_cdf(lower / sd))
-        return Estimate(
-            speed, speed * np.exp(-Z20 * sd), speed * np.exp(Z20 * sd), np.clip(confidence, 0.0, 1.0), origin, probe, loop, memory, network
-        )
+        nothing = origin == NONE
+        speed = np.where(nothing, np.nan, speed)
+
+        on_street = (street.real + street.imag) / total
+        features = on_street, np.log(prior), pace, self._at_end[rows]
+        confidence = np.where(nothing, 0.0, band_probability(np.where(nothing, 1.0, speed), BAND.width(*features)))
+        p20, p80 = speed * np.exp(-Z20 * BELOW.width(*features)), speed * np.exp(Z20 * ABOVE.width(*features))
+        return Estimate(speed, p20, p80, confidence, origin, weights[0], weights[1], weights[2], np.maximum(1 - own, 0.0))
 
     def export(self) -> dict[str, Any]:
         return {
-            "mean": self.mean.tobytes(), "var": self.var.tobytes(), "newest_ms": self.newest_ms.tobytes(),
-            "network": self.network, "network_seen": self.network_seen,
+            "probes": self.probes.tobytes(), "sites": self.sites.tobytes(), "newest_ms": self.newest_ms.tobytes(), "network_seen": self.network_seen,
         }  # fmt: skip
 
     def restore(self, data: dict[str, Any]) -> None:
-        self.mean = np.frombuffer(data["mean"], np.float64).copy()
-        self.var = np.frombuffer(data["var"], np.float64).copy()
+        self.probes = np.frombuffer(data["probes"], np.complex128).copy()
+        self.sites = np.frombuffer(data["sites"], np.complex128).copy()
         self.newest_ms = np.frombuffer(data["newest_ms"], np.int64).copy()
-        self.network, self.network_seen = data["network"], data["network_seen"]
+        self.network_seen = data["network_seen"]
+        self._share()
 
 
-def normal_cdf(z: F64) -> F64:
-    """Standard normal distribution function, error below 7.5e-8: Abramowitz & Stegun (1964), 26.2.17.
+def _faded(sums: C128) -> C128:
+    """Nothing is left of what is less than a microsecond; tiny numbers would slow arithmetic down a hundredfold."""
+    sums[sums.real + sums.imag < 1e-6] = 0.0
+    return sums
 
-    >>> normal_cdf(np.array([0.0, 1.0, -1.96])).round(4)
-    array([0.5   , 0.8413, 0.025 ])
-    """
-    a = np.abs(z)
-    t = 1.0 / (1.0 + 0.2316419 * a)
-    poly = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
-    upper = poly * np.exp(-0.5 * a * a) / np.sqrt(2 * np.pi)
-    result: F64 = np.where(z >= 0, 1.0 - upper, upper)
+
+def _pair(time_s: F64, expected_s: F64) -> C128:
+    sums = np.empty(len(time_s), np.complex128)
+    sums.real, sums.imag = time_s, expected_s
+    return sums
+
+
+def _weight(sums: C128) -> F64:
+    result: F64 = sums.real + sums.imag
     return result

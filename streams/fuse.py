@@ -14,12 +14,14 @@ import numpy as np
 
 from connectors.cities import City
 from geo.network import I64, Network
+from geo.streets import streets
 from models.clock import rfc3339
 from models.fluency import LOS_GRADES, STATUS_NAMES, fluency_columns
-from models.freeflow import expected_speed, free_flow
+from models.freeflow import free_flow
 from models.fusion import ALGORITHM, ORIGINS, Estimate, Estimator, FusionSettings, WindowSums
 from models.records import SegmentState, SourceMix, encode
-from streams.cells import DIST, DWELL, N_SUMS, NEAR_DIST, NEAR_TIME, NEWEST, TIME, WINDOW_MS
+from streams.cells import N_SUMS, WINDOW_MS
+from streams.evidence import evidence
 from streams.health import SLOT_MS, Judge
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
@@ -57,8 +59,7 @@ class Fuser:
         self.settings = cfg = settings or FuseSettings()
         s = network.segments
         self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
-        self.expected_kmh = expected_speed(self.free_flow_kmh, s.length_m, s.signal)
-        self.estimator = Estimator(self.expected_kmh, s.length_m, WINDOW_MS / 1000, cfg.fusion)
+        self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
         self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
         self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: (f.secondary_to is not None, f.name)))}
         self.watermark: dict[tuple[str, int], int] = {}
@@ -157,35 +158,9 @@ class Fuser:
         return segment[keep], who[keep], sums[keep]
 
     def _sums(self, window: _Window) -> WindowSums:
-        """Edie sums per segment. Where a vehicle boarded, its time and way within the stop's zone are left out: braking and pulling away belong to the stop."""
+        """What the window tells the estimator."""
         segment, _, sums = self._cells(window)
-        stopped = sums[:, DWELL] > 0
-        dist = sums[:, DIST] - np.where(stopped, sums[:, NEAR_DIST], 0)
-        time = sums[:, TIME] - np.where(stopped, sums[:, NEAR_TIME], 0)
-        some = time > 0
-        segment, dist, time, newest = segment[some], dist[some], time[some], sums[some, NEWEST]
-        loops = [s for _, s in sorted(window.sensors.items()) if s.segment >= 0 and s.speed_kmh is not None and s.speed_kmh > 0]
-        by_segment = {s.segment: s for s in loops}
-        loop_rows = sorted(by_segment)
-        loop = (
-            np.array(loop_rows, np.int64),
-            np.array([by_segment[k].speed_kmh for k in loop_rows], np.float64),
-            np.array([by_segment[k].window_end_ms for k in loop_rows], np.int64),
-        )
-        if not len(segment):
-            none = np.empty(0, np.int64)
-            return WindowSums(none, np.empty(0), np.empty(0), none, none, *loop)
-        order = np.argsort(segment, kind="stable")
-        segment = segment[order]
-        new = np.flatnonzero(np.r_[True, segment[1:] != segment[:-1]])
-        return WindowSums(
-            segment[new],
-            np.add.reduceat(dist[order], new) / 1000.0,
-            np.add.reduceat(time[order], new) / 1000.0,
-            np.diff(np.r_[new, len(segment)]),
-            np.maximum.reduceat(newest[order], new),
-            *loop,
-        )
+        return evidence(segment, sums, [r for _, r in sorted(window.sensors.items())])
 
     # ------------------------------------------------------------------ closing
 
@@ -223,11 +198,11 @@ class Fuser:
             out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, final=False))
 
     def _close_slots(self, complete_ms: int, out: Outputs) -> None:
+        last = complete_ms // SLOT_MS - 1
         if self.next_slot is None:
-            if not self.health:
+            if not self.health or min(self.health) > last:  # as with windows: another partition may yet tell of an earlier one
                 return
             self.next_slot = min(self.health)
-        last = complete_ms // SLOT_MS - 1
         while self.next_slot <= last:
             rows = self.health.pop(self.next_slot, {})
             end_ms = (self.next_slot + 1) * SLOT_MS
