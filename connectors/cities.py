@@ -112,6 +112,7 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
     position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
     mode: Mode = "unknown"
+    route_modes: dict[str, Mode] = {}  #: mode by route id, where one feed carries several and does not say which
     #: Put before the ids of vehicles, stations and messages: feeds with the same one speak of the same things. Families that state none: the feed's name.
     id_namespace: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{0,40}$")] = ""
     #: Some senders give ``start_time`` in UTC, against the specification; it is turned into the city's time.
@@ -126,6 +127,9 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     velocity_unit: Literal["unknown", "mps", "kmh"] = "unknown"
     #: Further hosts that a discovery document (``gbfs.json``) may send us to; its own host always may.
     hosts: tuple[str, ...] = ()
+    #: DATEX II: how long a measurement lasted, seconds, and whether its time is its end or its beginning, where neither document nor site table says.
+    sensor_window_s: Seconds = 60.0
+    sensor_time: Literal["end", "begin"] = "end"
 
 
 class City(_Settings, frozen=True, kw_only=True):

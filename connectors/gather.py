@@ -12,7 +12,7 @@ from connectors.envelope import MAX_BYTES, MAX_ITEMS, MAX_WAIT_MS, SCHEMA, Envel
 
 
 def partition_of(feed: FeedSettings, topic: str) -> int:
-    """Raw partition of a message: the same vehicle always in the same one, by CRC-32 of its topic's operator/vehicle.
+    """Raw partition of a message: the same vehicle always in the same one, by CRC-32 of its topic's vehicle.
 
     Feeds of other families have one partition: their snapshots and station lists belong together.
     """
@@ -22,13 +22,20 @@ def partition_of(feed: FeedSettings, topic: str) -> int:
 
 
 def vehicle_key(topic: str) -> str:
-    """Operator and vehicle of an HFP topic, as written there; the whole topic when it is none.
+    """Operator and vehicle of an HFP topic, or the vehicle of a Digitransit topic, as written there; the whole topic when it is neither.
 
     >>> vehicle_key("/hfp/v2/journey/ongoing/vp/bus/0018/00423/2550/1/A/07:24/1/0/60;24/19/75/80")
     '0018/00423'
     >>> vehicle_key("/hfp/v1/journey/ongoing/bus/0012/01703/1043/2/A"), vehicle_key("/hfp/v2/deadrun/ongoing/vp/bus/0018/01047"), vehicle_key("x")
     ('0012/01703', '0018/01047', 'x')
+    >>> vehicle_key("/gtfsrt/vp/tampere/6921/Nysse/TRAM/156920/0/Hervanta/t1/0815/14:38/130092/61;23/47/82/12/1/da2128/")
+    '130092'
+    >>> vehicle_key("/gtfsrt/vp/tampere////2/0/Pyynikintori//14:38/130092")
+    '130092'
     """
+    if topic.startswith("/gtfsrt/vp/"):
+        levels = topic.split("/")  # until 2019 the vehicle was the last of 13 levels
+        return levels[13] if len(levels) > 13 else levels[-1]
     levels = topic.split("/", 9)
     at = 7 if topic.startswith("/hfp/v2/") else 6
     return f"{levels[at]}/{levels[at + 1]}" if len(levels) > at + 1 else topic

@@ -1,8 +1,9 @@
-"""GTFS-Realtime vehicle positions: a protobuf FeedMessage into columns, one row an entity.
+"""GTFS-Realtime: a protobuf FeedMessage into columns, one row a vehicle, and into situations, one an alert.
 
-Reference: https://gtfs.org/documentation/realtime/reference/. Read by the official bindings. Entities of other kinds (trip updates, alerts) and
-deleted ones are passed over; FULL_DATASET and DIFFERENTIAL mean the same here, since a row only says what was said of one vehicle.
-What single feeds do differently is set in the city file: ``vehicle_id_format``, ``zero_is_unknown``, ``position_method``, ``mode``.
+Reference: https://gtfs.org/documentation/realtime/reference/. Read by the official bindings. Trip updates are forecasts, and no forecast becomes a passage: they are
+passed over, as are deleted entities; FULL_DATASET and DIFFERENTIAL mean the same here, since a row only says what was said of one vehicle.
+What single feeds do differently is set in the city file: ``vehicle_id_format``, ``zero_is_unknown``, ``position_method``, ``mode``, ``route_modes``,
+``id_namespace``, ``start_time_zone``, ``route_id_ends``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -18,12 +21,15 @@ from google.transit import gtfs_realtime_pb2 as pb
 from connectors.cities import City, FeedSettings
 from connectors.columns import EVENT_CODE, METHOD_CODE, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
+from connectors.gtfs_realtime import alerts
+from connectors.reading import Refused
 
 #: Seconds beyond which a time no longer fits milliseconds exactly (the year 287396).
 _MAX_SECONDS = 2**53 // 1000
 _STOPPED = pb.VehiclePosition.STOPPED_AT
 _NAN = math.nan
 _TIME = re.compile(r"[0-9]{1,2}:[0-5][0-9]:[0-5][0-9]")
+_MODES = {"BUS": "bus", "TRAM": "tram", "RAIL": "train", "SUBWAY": "metro", "FERRY": "ferry"}
 
 
 class _Refused(Exception):
@@ -36,7 +42,13 @@ class Parser:
     """Parses envelopes of one GTFS-RT feed; remembers nothing."""
 
     def __init__(self, feed: FeedSettings, city: City) -> None:
-        self._vehicle: Callable[[str], tuple[str, str | None]] = _hsl_id if feed.vehicle_id_format == "hsl" else lambda id: (id, None)
+        prefix = f"{feed.id_namespace}/" if feed.id_namespace else ""
+        self._vehicle: Callable[[str], tuple[str, str | None]] = (
+            _hsl_id if feed.vehicle_id_format == "hsl" else lambda id: (prefix + id, None)
+        )
+        self._feed, self._prefix = feed.name, f"{feed.id_namespace or feed.name}/"
+        self._zone = ZoneInfo(city.timezone) if feed.start_time_zone == "UTC" else None
+        self._ends, self._route_modes = feed.route_id_ends, feed.route_modes
         self._zero_is_unknown = feed.zero_is_unknown
         self._method = METHOD_CODE[feed.position_method]
         self._mode = feed.mode
@@ -44,7 +56,8 @@ class Parser:
     def parse(self, envelope: Envelope) -> Parsed:
         """One row a vehicle entity. ``index`` is the item's in an envelope of messages, the entity's (over all items) in a snapshot."""
         rows = _Rows()
-        rejects: list[Reject] = []
+        parsed = Parsed()
+        rejects = parsed.rejects
         trips: dict[Trip, Trip] = {}
         before = 0
         for k, item in enumerate(envelope.items):
@@ -55,19 +68,30 @@ class Parser:
                 rejects.append(_reject(k if envelope.kind == "messages" else -1, item, e, item.body))
                 continue
             header_s = message.header.timestamp
+            mode = self._mode if self._mode != "unknown" else _mode_of(item.topic)
             for n, entity in enumerate(message.entity):
-                if not entity.HasField("vehicle") or entity.is_deleted:
-                    continue
                 index = k if envelope.kind == "messages" else before + n
                 try:
-                    self._row(rows, index, item.ingest_ms, entity, header_s, trips)
-                except _Refused as e:
+                    if entity.is_deleted:
+                        parsed.skip("deleted")
+                    elif entity.HasField("vehicle"):
+                        self._row(rows, index, item.ingest_ms, entity, header_s, trips, mode)
+                    elif entity.HasField("alert"):
+                        parsed.stated.append(
+                            alerts.situation(entity, index, item.ingest_ms, header_s, self._feed, self._prefix, self._route)
+                        )
+                    else:
+                        parsed.skip("trip_update" if entity.HasField("trip_update") else "other_entity")
+                except (_Refused, Refused) as e:
                     rejects.append(_reject(index, item, e, entity.SerializePartialToString()))
             before += len(message.entity)
-        vehicles = rows.columns(self._method)
-        return Parsed(vehicles=vehicles, rejects=rejects, events=len(vehicles) + len(rejects))
+        parsed.vehicles = rows.columns(self._method)
+        parsed.events = len(parsed.vehicles) + len(parsed.stated) + len(rejects)
+        return parsed
 
-    def _row(self, rows: _Rows, index: int, ingest_ms: int, entity: pb.FeedEntity, header_s: int, trips: dict[Trip, Trip]) -> None:
+    def _row(
+        self, rows: _Rows, index: int, ingest_ms: int, entity: pb.FeedEntity, header_s: int, trips: dict[Trip, Trip], mode: str
+    ) -> None:
         v = entity.vehicle
         given = v.vehicle.id or v.vehicle.label or entity.id
         if not given:
@@ -91,7 +115,7 @@ class Parser:
                 raise _Refused("heading", "position.bearing", heading, "degrees 0-360")
             if heading == 360:
                 heading = 0.0
-        trip = self._trip(v.trip)
+        trip = self._trip(v.trip, mode)
         vehicle_id, operator = self._vehicle(given)
         rows.index.append(index)
         rows.ingest_ms.append(ingest_ms)
@@ -114,15 +138,26 @@ class Parser:
         value = float(getattr(position, name))
         return _NAN if value == 0 and self._zero_is_unknown else value
 
-    def _trip(self, t: pb.TripDescriptor) -> Trip:
+    def _trip(self, t: pb.TripDescriptor, mode: str) -> Trip:
+        day, start = _day(t.start_date), _time(t.start_time)
+        if self._zone is not None:
+            day, start = _local(day, start, self._zone)
+        route = self._route(t.route_id)
         return Trip(
-            mode=self._mode,
-            route_id=t.route_id or None,
+            mode=self._route_modes.get(route, mode) if route is not None else mode,
+            route_id=route,
             direction_id=t.direction_id if t.HasField("direction_id") and t.direction_id in (0, 1) else None,
             trip_id=t.trip_id or None,
-            operating_day=_day(t.start_date),
-            start_time=_time(t.start_time),
+            operating_day=day,
+            start_time=start,
         )
+
+    def _route(self, route_id: str) -> str | None:
+        """A route's id as the other feeds of the city write it."""
+        for end in self._ends:
+            if route_id.endswith(end) and len(route_id) > len(end):
+                return route_id[: -len(end)]
+        return route_id or None
 
 
 class _Rows:
@@ -206,6 +241,33 @@ def _time(start: str) -> str | None:
     return start.zfill(8) if _TIME.fullmatch(start) else None
 
 
-def _reject(index: int, item: Item, e: _Refused, body: bytes) -> Reject:
+def _local(day: str | None, start: str | None, zone: ZoneInfo) -> tuple[str | None, str | None]:
+    """Date and time of a start that was given in UTC, in the city's zone; without a date nothing can be said.
+
+    >>> _local("2026-09-28", "21:58:00", ZoneInfo("Europe/Helsinki")), _local(None, "06:00:00", ZoneInfo("Europe/Helsinki"))
+    (('2026-09-29', '00:58:00'), (None, None))
+    """
+    if day is None or start is None:
+        return day, None
+    hours, minutes, seconds = (int(x) for x in start.split(":"))
+    try:
+        midnight = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC)
+        at = (midnight + timedelta(hours=hours, minutes=minutes, seconds=seconds)).astimezone(zone)
+    except (ValueError, OverflowError):
+        return None, None
+    return at.strftime("%Y-%m-%d"), at.strftime("%H:%M:%S")
+
+
+def _mode_of(topic: str) -> str:
+    """Mode that the Digitransit broker writes into the topic; everything else is read from the message.
+
+    >>> _mode_of("/gtfsrt/vp/tampere/6921/Nysse/TRAM/156920/0/Kaupin kampus"), _mode_of("vp.pb")
+    ('tram', 'unknown')
+    """
+    levels = topic.split("/", 7) if topic.startswith("/gtfsrt/vp/") else []
+    return _MODES.get(levels[6], "unknown") if len(levels) == 8 else "unknown"
+
+
+def _reject(index: int, item: Item, e: _Refused | Refused, body: bytes) -> Reject:
     value = e.value if isinstance(e.value, str) else repr(e.value)
     return Reject(index=index, reason=e.reason, field=e.field, value=value[:200], want=e.want, body=body, source_topic=item.topic)

@@ -71,7 +71,7 @@ class Parser:
     def __init__(self, feed: FeedSettings, city: City) -> None:
         self._prefix = f"{feed.id_namespace or feed.name}/"
         self._zone = ZoneInfo(city.timezone)
-        self._mode = feed.mode
+        self._mode, self._route_modes = feed.mode, feed.route_modes
         self._method = METHOD_CODE[feed.position_method]
 
     def parse(self, envelope: Envelope) -> Parsed:
@@ -148,9 +148,10 @@ class Parser:
         elif text:
             at = datetime.fromtimestamp(iso_ms(text, "originAimedDepartureTime") / 1000, UTC).astimezone(self._zone)
             start, day = at.strftime("%H:%M"), day or at.strftime("%Y-%m-%d")
+        route = None if journey.lineRef is None else str(journey.lineRef)
         return Trip(
-            mode=self._mode,
-            route_id=None if journey.lineRef is None else str(journey.lineRef),
+            mode=self._mode if route is None else self._route_modes.get(route, self._mode),
+            route_id=route,
             direction_id={"1": 0, "2": 1}.get(str(journey.directionRef)),
             operating_day=day if matched else None,
             start_time=start if matched else None,

@@ -18,6 +18,7 @@ from connectors.cities import City, load
 from connectors.columns import METHODS, Parsed
 from connectors.envelope import SCHEMA, Envelope, Item
 from connectors.gtfs_realtime.parse import Parser
+from models.records import Situation
 
 CITY = load("helsinki")
 NOW_S = 1_773_120_600
@@ -119,12 +120,71 @@ def test_nan_is_no_position() -> None:
     assert np.isnan([v.lat_deg[0], v.lon_deg[0], v.speed_mps[0]]).all()
 
 
-def test_deleted_and_other_entities_are_passed_over() -> None:
-    alert = {"id": "a", "alert": {"header_text": {"translation": [{"text": "x"}]}}}
-    parsed = parse(feed(entity() | {"is_deleted": True}, alert, entity(), incrementality="DIFFERENTIAL"))
-    assert parsed.events == 1
+def test_deleted_entities_and_forecasts_are_passed_over_and_counted() -> None:
+    update = {"id": "t", "trip_update": {"trip": {"trip_id": "1"}}}
+    parsed = parse(feed(entity() | {"is_deleted": True}, update, entity(), incrementality="DIFFERENTIAL"))
+    assert (parsed.events, parsed.passed) == (1, {"deleted": 1, "trip_update": 1})
     assert parsed.vehicles is not None
     assert parsed.vehicles.index.tolist() == [2]
+
+
+def alert(**changes: Any) -> dict[str, Any]:
+    return {
+        "id": "hsl:alert:1",
+        "alert": {
+            "active_period": [{"start": 1745840000, "end": 1745850000}, {"start": 1745860000, "end": 1745870000}],
+            "informed_entity": [{"route_id": "1001"}, {"route_id": "1001"}, {"stop_id": "1020453"}, {"trip": {"route_id": "1004"}}],
+            "cause": "CONSTRUCTION",
+            "effect": "DETOUR",
+            "severity_level": "WARNING",
+            "url": {"translation": [{"text": "https://www.hsl.fi/", "language": "fi"}]},
+            "header_text": {"translation": [{"text": "Poikkeusreitti", "language": "fi"}, {"text": "Detour", "language": "EN"}]},
+            "description_text": {"translation": [{"text": "Mannerheimintie on poikki"}]},
+        }
+        | changes,
+    }
+
+
+def test_an_alert_becomes_a_situation() -> None:
+    (stated,) = parse(feed(alert())).stated
+    record = stated.record
+    assert isinstance(record, Situation)
+    assert (stated.product, stated.key, stated.on_change) == ("situation", "gtfs_rt/hsl:alert:1", True)
+    assert (record.kind, record.cause, record.effect, record.severity) == ("transit_alert", "CONSTRUCTION", "DETOUR", "medium")
+    assert (record.valid_from, record.valid_to) == ("2025-04-28T11:33:20.000Z", "2025-04-28T19:53:20.000Z")
+    assert (record.routes, record.stops) == (["1001", "1004"], ["1020453"])
+    assert (record.title, record.text) == ({"fi": "Poikkeusreitti", "en": "Detour"}, {"und": "Mannerheimintie on poikki"})
+
+
+def test_an_alert_without_an_end_has_none_and_one_without_anything_is_still_one() -> None:
+    open_end, bare = parse(feed(alert(active_period=[{"start": 1745840000}, {"start": 1, "end": 2}]), {"id": "b", "alert": {}})).stated
+    assert isinstance(open_end.record, Situation)
+    assert isinstance(bare.record, Situation)
+    assert (open_end.record.valid_from, open_end.record.valid_to) == ("1970-01-01T00:00:01.000Z", None)
+    assert (bare.record.valid_from, bare.record.title, bare.record.severity) == (None, None, "unknown")
+
+
+def test_an_alert_without_an_id_is_refused() -> None:
+    parsed = parse(feed(alert() | {"id": ""}))
+    assert [(r.index, r.reason, r.field) for r in parsed.rejects] == [(0, "missing", "id")]
+
+
+def test_starts_in_utc_become_local_also_over_midnight() -> None:
+    trips = [{"start_date": "20250428", "start_time": t} for t in ("03:00:00", "22:30:00", "")] + [{"start_time": "03:00:00"}]
+    v = parse(feed(*(entity(trip=t) for t in trips)), start_time_zone="UTC").vehicles
+    assert v is not None
+    got = [(t.operating_day, t.start_time) for t in v.trip]
+    assert got == [("2025-04-28", "06:00:00"), ("2025-04-29", "01:30:00"), ("2025-04-28", None), (None, None)]
+
+
+def test_two_feeds_that_write_routes_and_vehicles_differently_name_one_vehicle_alike() -> None:
+    names = {"id_namespace": "nysse", "route_id_ends": ("56920", "6921"), "route_modes": {"1": "tram"}, "vehicle_id_format": "as_sent"}
+    seen = []
+    for route in ("1", "156920", "16921", "6921"):
+        v = parse(feed(entity(vehicle={"id": "56920_12"}, trip={"route_id": route})), **names).vehicles
+        assert v is not None
+        seen.append((v.vehicle_id[0], v.trip[0].route_id, v.trip[0].mode))
+    assert seen == [("nysse/56920_12", "1", "tram")] * 3 + [("nysse/56920_12", "6921", "unknown")]
 
 
 def test_a_valid_feed_without_entities_is_empty_not_bad() -> None:
@@ -169,13 +229,21 @@ def test_equal_trips_are_one_object() -> None:
 
 @pytest.mark.parametrize(
     ("name", "vehicles"),
-    [("king_county_vehicle_positions_1", 627), ("cota_vehicle_positions", 176), ("bart_alerts", 0), ("caltrain_trip_updates", 0)],
+    [("king_county_vehicle_positions_1", 627), ("cota_vehicle_positions", 176), ("caltrain_trip_updates", 0), ("bart_trip_updates", 0)],
 )
 def test_feeds_of_other_cities_are_read_whole(shared: Path, name: str, vehicles: int) -> None:
     parsed = parse((shared / f"feeds/generic/gtfsrt/{name}.pb").read_bytes(), vehicle_id_format="as_sent")
     assert (parsed.events, parsed.rejects) == (vehicles, [])
     assert parsed.vehicles is not None
     assert not np.isnan(parsed.vehicles.lat_deg).any()
+
+
+def test_a_real_alert_is_read(shared: Path) -> None:
+    (stated,) = parse((shared / "feeds/generic/gtfsrt/bart_alerts.pb").read_bytes()).stated
+    assert isinstance(stated.record, Situation)
+    assert (stated.record.effect, stated.record.valid_from) == ("SIGNIFICANT_DELAYS", None)
+    assert stated.record.title is not None
+    assert stated.record.title["en-us"].startswith("There is a major delay")
 
 
 def test_the_real_hsl_snapshot_is_read_whole(shared: Path) -> None:
