@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from connectors.cities import City, Family, FeedSettings
 from connectors.columns import Parsed
+from connectors.datex2.parse import Parser as Datex2Parser
 from connectors.digitraffic.parse import Parser as DigitrafficParser
 from connectors.envelope import Envelope
 from connectors.foli.parse import Parser as FoliParser
@@ -20,11 +21,20 @@ from connectors.tampere_lights.parse import Parser as TampereLightsParser
 
 
 class Parser(Protocol):
-    """Parses the envelopes of one feed. What it remembers saves time only: results depend on the envelope alone."""
+    """Parses the envelopes of one feed. What it remembers saves time only: results depend on the envelope alone, unless it also is ``Remembers``."""
 
     def __init__(self, feed: FeedSettings, city: City) -> None: ...
 
     def parse(self, envelope: Envelope) -> Parsed: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A parser that needs earlier documents to read later ones (DATEX II: the table of sites): its memory is part of the observer's snapshot."""
+
+    def export(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
 
 
 PARSERS: dict[Family, type[Parser]] = {
@@ -33,6 +43,7 @@ PARSERS: dict[Family, type[Parser]] = {
     "digitraffic": DigitrafficParser,
     "siri": SiriParser,
     "gbfs": GbfsParser,
+    "datex2": Datex2Parser,
     "foli": FoliParser,
     "journeys": JourneysParser,
     "liipi": LiipiParser,

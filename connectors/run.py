@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors import secrets
 from connectors.cities import City, Family, FeedSettings, Http
+from connectors.datex2 import fetch as datex2
 from connectors.digitraffic import fetch as digitraffic
 from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, encode, headers
 from connectors.foli import fetch as foli
@@ -52,6 +53,7 @@ FETCH: dict[Family, ModuleType] = {
     "digitraffic": digitraffic,
     "siri": siri,
     "gbfs": gbfs,
+    "datex2": datex2,
     "foli": foli,
     "journeys": journeys,
     "liipi": liipi,
@@ -186,7 +188,8 @@ class FeedConnector:
         self._discover: Callable[[Http, FeedSettings, bytes], tuple[tuple[Http, ...], tuple[str, ...]] | None] | None = getattr(
             family, "discover", None
         )
-        self._cut: Callable[[City, bytes], list[bytes]] | None = getattr(family, "cut", None)
+        cutter: Callable[[City], Callable[[bytes], list[bytes]]] | None = getattr(family, "Cutter", None)
+        self._cut = None if cutter is None else cutter(city)
         self._followed: dict[str, tuple[Poller, asyncio.Task[None]]] = {}  #: by address: what discovery documents named
         self._env = env
         self._mqtt: MqttSource | None = None
@@ -335,7 +338,7 @@ class FeedConnector:
         self._http[settings.url] = (answer.status, None)
         if answer.body is None:
             return
-        bodies = [answer.body] if self._cut is None else await asyncio.to_thread(self._cut, self.city, answer.body)
+        bodies = [answer.body] if self._cut is None else await asyncio.to_thread(self._cut, answer.body)
         for body in bodies:
             if len(body) > 3 * MAX_MESSAGE_BYTES:
                 raise Refused("body unpacked", len(body), f"at most {3 * MAX_MESSAGE_BYTES} bytes, to fit a message of Kafka", body[:4096])

@@ -19,7 +19,7 @@ import numpy as np
 from connectors.cities import City
 from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
-from connectors.families import parser
+from connectors.families import Remembers, parser
 from geo.hmm import HmmSettings
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE, Matching
 from geo.network import F64, I8, Bool, Network
@@ -378,6 +378,7 @@ class Observer:
             "meter": self.meter.export(), "sensors": self.sensors.export(), "statements": self.statements.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
+            "parser": self.parser.export() if isinstance(self.parser, Remembers) else None,
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -397,6 +398,8 @@ class Observer:
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
         self.statements.restore(state["statements"])
+        if isinstance(self.parser, Remembers) and state.get("parser") is not None:
+            self.parser.restore(state["parser"])
         self.tally = Tally(**state["tally"])
         w, s, v, sums = (np.frombuffer(b, "<i8") for b in state["cells"])
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
