@@ -1,20 +1,20 @@
 """The Kafka driver of one partition: feed in order, write, snapshot, and only then ack. ``faust.md``'s safe pattern, without Faust in sight, so that it can be simulated.
 
-A message's life: decoded and fed to the step; its outputs handed to the producer; the step's state snapshotted with the message's offset; the producer flushed, so that
-outputs and snapshot are durable; acked. A crash at any point repeats some of that, and everything that is repeated is an upsert by a deterministic id.
+A message's life: decoded and fed to the step; its outputs handed to the producer, and waited for until they are durable; the step's state snapshotted with the message's
+offset, and waited for; acked. A crash at any point repeats some of that, and everything that is repeated is an upsert by a deterministic id.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from connectors.envelope import BadEnvelope, decode
+from connectors.envelope import BadEnvelope, Envelope, decode
 from streams import partial as wire
 from streams.fuse import Fuser
 from streams.observe import Observer
@@ -48,6 +48,14 @@ class Message(Protocol):
     def ack(self) -> None: ...
 
 
+class Logged(NamedTuple):
+    """What a step is given of a message."""
+
+    value: bytes | None
+    offset: int
+    timestamp_ms: int
+
+
 class Step(Protocol):
     """Observe or fuse, seen from the driver."""
 
@@ -55,7 +63,7 @@ class Step(Protocol):
 
     @property
     def offset(self) -> int: ...
-    def feed(self, value: bytes | None, offset: int, timestamp_ms: int) -> tuple[Outputs, bytes | None]: ...
+    def feed(self, messages: Sequence[Logged]) -> tuple[Outputs, bytes | None]: ...
     def flush(self) -> bytes | None: ...
     def log_ms(self) -> int: ...
     def idle(self, log_ms: int) -> None: ...
@@ -76,13 +84,17 @@ class ObserveStep:
     def offset(self) -> int:
         return self.observer.offset
 
-    def feed(self, value: bytes | None, offset: int, timestamp_ms: int) -> tuple[Outputs, bytes | None]:
-        o = self.observer
-        try:
-            envelope = decode(value)
-        except BadEnvelope as e:
-            return o.undecodable(value, str(e), offset, o.log_ms or timestamp_ms), None
-        out = o.feed_envelope(envelope, offset)
+    def feed(self, messages: Sequence[Logged]) -> tuple[Outputs, bytes | None]:
+        o, out = self.observer, Outputs()
+        good: list[tuple[Envelope, int]] = []
+        for value, offset, timestamp_ms in messages:
+            try:
+                good.append((decode(value), offset))
+            except BadEnvelope as e:
+                out.extend(o.feed_envelopes(good))
+                out.extend(o.undecodable(value, str(e), offset, o.log_ms or timestamp_ms))
+                good = []
+        out.extend(o.feed_envelopes(good))
         return out, self.flush() if o.log_ms - self._flushed_ms >= FLUSH_MS else None
 
     def flush(self) -> bytes | None:
@@ -126,7 +138,13 @@ class FuseStep:
     def offset(self) -> int:
         return max(self._offset, self.fuser.offset)
 
-    def feed(self, value: bytes | None, offset: int, timestamp_ms: int) -> tuple[Outputs, bytes | None]:
+    def feed(self, messages: Sequence[Logged]) -> tuple[Outputs, bytes | None]:
+        out = Outputs()
+        for value, offset, _ in messages:
+            out.extend(self._feed(value, offset))
+        return out, None
+
+    def _feed(self, value: bytes | None, offset: int) -> Outputs:
         p = wire.decode(value)
         if self.offset < 0 and offset > 0:
             self._missing = set(self.fuser.expected)
@@ -141,7 +159,7 @@ class FuseStep:
                     p.network,
                     self.fuser.network.version,
                 )
-            return Outputs(), None
+            return Outputs()
         if self._missing and (p.feed, p.partition) in self._missing:
             self._missing.discard((p.feed, p.partition))
             self._quiet_ms = max(self._quiet_ms, p.watermark_ms + FAST_MS)
@@ -149,7 +167,7 @@ class FuseStep:
         if self._quiet_ms and (states := out.records.get("segment-state")) is not None:
             kept = [o for o in states if o.time_ms >= self._quiet_ms]
             out.records = {k: v for k, v in {**out.records, "segment-state": kept}.items() if v}
-        return out, None
+        return out
 
     def flush(self) -> bytes | None:
         return None
@@ -184,6 +202,8 @@ class DriverSettings:
     snapshot_s_mb: float = 2.0
     #: At most this many unacked messages; then a snapshot is made at once.
     max_pending: int = 2_000
+    #: Messages fed to the step at once while more are waiting. More: less cost a message in catching up, and more to lose time with in one go.
+    together: int = 16
 
 
 @dataclass
@@ -197,7 +217,8 @@ class PartitionDriver:
 
     def __post_init__(self) -> None:
         self.step = self.make()
-        self.pending: list[Message] = []
+        self.held: list[Message] = []  #: come by, not yet fed
+        self.pending: list[Message] = []  #: fed, not yet acked
         self.durable = self.step.offset  #: offset of the last durable snapshot
         self.sequence = 0  #: of the next snapshot
         self.last_snapshot_s = self.now_s()
@@ -218,19 +239,24 @@ class PartitionDriver:
                     self.step.restore(s.state)
                 except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as e:
                     log.warning("%s: snapshot of offset %d is of no use here: %s", s.owner, s.offset, e)
-                    self.step = self.make()  # it may be half restored
-                    self.durable = -1
+                    self.anew()  # it may be half restored
                     continue
                 self.durable = self.step.offset
                 break
             return self.step.offset + 1
+
+    def anew(self) -> None:
+        """Back to the first state."""
+        self.step = self.make()
+        self.durable = -1
 
     async def catch_up(self, messages: AsyncIterator[tuple[int, bytes | None, int]]) -> None:
         """Messages between the snapshot and the first one that the group's offset gives: they were acked once, so they are fed and not acked again."""
         async with self._lock:
             async for offset, value, timestamp_ms in messages:
                 if offset > self.step.offset:
-                    await self._process(value, offset, timestamp_ms)
+                    await self._process([Logged(value, offset, timestamp_ms)])
+                    await asyncio.sleep(0)
 
     async def rebuild(self, messages: AsyncIterator[tuple[int, bytes | None, int]]) -> None:
         """There is no snapshot, though messages were acked: make the state again from a part of the log that is long enough for every vehicle and open window.
@@ -240,35 +266,48 @@ class PartitionDriver:
         async with self._lock:
             async for offset, value, timestamp_ms in messages:
                 if offset > self.step.offset:
-                    self.step.feed(value, offset, timestamp_ms)
+                    self.step.feed([Logged(value, offset, timestamp_ms)])
+                    await asyncio.sleep(0)
             self.step.flush()
             self.step.rebuilt()
 
-    async def feed(self, message: Message) -> None:
-        """One message, in offset order; whoever calls has closed a ``gap`` before it. Messages that the state already holds are only acked."""
+    async def feed(self, message: Message, *, more: bool = False) -> None:
+        """One message, in offset order; whoever calls has closed a ``gap`` before it. Messages that the state already holds are only acked.
+
+        ``more``: others are waiting right behind it, so that it may be fed together with them.
+        """
         async with self._lock:
-            await self._feed(message)
+            if message.offset <= self._last():
+                self.skipped += 1
+                if message.offset <= self.durable and not self.pending and not self.held:
+                    message.ack()
+                else:
+                    await self._drain()
+                    self.pending.append(message)
+                return
+            self.held.append(message)
+            if not more or len(self.held) >= self.settings.together:
+                await self._drain()
+
+    def _last(self) -> int:
+        return self.held[-1].offset if self.held else self.step.offset
 
     def gap(self, offset: int) -> bool:
         """Whether messages before this one are neither in the state nor came by."""
-        return offset > self.step.offset + 1
+        return offset > self._last() + 1
 
-    async def _feed(self, message: Message) -> None:
-        if message.offset <= self.step.offset:
-            self.skipped += 1
-            if message.offset <= self.durable and not self.pending:
-                message.ack()
-            else:
-                self.pending.append(message)
-            return
-        await self._process(message.value, message.offset, message.timestamp_ms)
-        self.pending.append(message)
-        if len(self.pending) >= self.settings.max_pending:
-            await self._snapshot()
+    async def _drain(self) -> None:
+        """Feed what is held."""
+        held, self.held = self.held, []
+        if held:
+            await self._process([Logged(m.value, m.offset, m.timestamp_ms) for m in held])
+            self.pending += held
+            if len(self.pending) >= self.settings.max_pending:
+                await self._snapshot()
 
-    async def _process(self, value: bytes | None, offset: int, timestamp_ms: int) -> None:
-        out, partial = self.step.feed(value, offset, timestamp_ms)
-        self.fed += 1
+    async def _process(self, messages: Sequence[Logged]) -> None:
+        out, partial = self.step.feed(messages)
+        self.fed += len(messages)
         if out.records:
             await self.sink.write(out)
         if partial is not None:
@@ -277,6 +316,7 @@ class PartitionDriver:
     async def idle(self, log_ms: int) -> None:
         """Nothing earlier can come any more: let time pass for this partition."""
         async with self._lock:
+            await self._drain()
             if log_ms > self.step.log_ms() and not self.closed:
                 self.step.idle(log_ms)
                 partial = self.step.flush()
@@ -285,22 +325,25 @@ class PartitionDriver:
 
     async def maybe_snapshot(self, *, force: bool = False) -> None:
         """Called by a ticker too, so that a held batch always completes."""
-        if self.pending and (force or self.now_s() - self.last_snapshot_s >= self.every_s):
+        if (self.pending or self.held) and (force or self.now_s() - self.last_snapshot_s >= self.every_s):
             async with self._lock:
-                if self.pending and not self.closed:
-                    await self._snapshot()
+                if not self.closed:
+                    await self._drain()
+                    if self.pending:
+                        await self._snapshot()
 
     def forget_pending(self) -> None:
         """The partition was taken away before these were acked: whoever has it now gets them again."""
-        self.pending = []
+        self.held, self.pending = [], []
 
     async def _snapshot(self) -> None:
-        """Outputs, then state, durable; then ack in order."""
+        """Outputs durable, then the state durable, then ack in order. A snapshot that arrives before an output would hide it from whoever goes on from there."""
         partial = self.step.flush()
         if partial is not None:
             await self.sink.partial(partial, self.step.log_ms())
         acked, self.pending = self.pending, []
         offset, state = self.step.offset, self.step.export()
+        await self.sink.settle()
         await self.sink.snapshot(Snapshot(self.step.owner, offset, state, self.sequence), self.step.log_ms())
         await self.sink.settle()
         self.sequence += 1

@@ -45,6 +45,12 @@ class Log:
         async with self._consumer(p) as consumer:
             return int((await consumer.beginning_offsets([p]))[p])
 
+    async def end(self, tp: tuple[str, int]) -> int:
+        """Offset after the last message."""
+        p = TopicPartition(*tp)
+        async with self._consumer(p) as consumer:
+            return int((await consumer.end_offsets([p]))[p])
+
     async def rebuild_from(self, tp: tuple[str, int], offset: int) -> int:
         """First offset to read so that the state at ``offset`` is whole."""
         p = TopicPartition(*tp)

@@ -34,6 +34,7 @@ from streams.logs import Log
 from streams.monitor import Monitor
 from streams.observe import Ground, Observer, ObserveSettings
 from streams.outputs import Outputs
+from streams.recovery import close_gap, recover
 from streams.segments import publish_segments
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.watchdog import Watchdog, WatchdogSettings
@@ -244,7 +245,7 @@ class CityWorker:
                 tp = TP(event.message.topic, event.message.partition)
                 message = _Event(event)
                 driver = await self._driver(tp, message)
-                await driver.feed(message)
+                await driver.feed(message, more=not stream.channel.queue.empty())
                 self.metrics.messages.labels(self.city.name, driver.step.owner).inc()
         except asyncio.CancelledError:
             raise
@@ -261,11 +262,12 @@ class CityWorker:
             if found is None:
                 found = PartitionDriver(lambda: self._step(tp), self._sink(), time.monotonic, self.settings.driver)
                 begin = time.monotonic()
-                await found.recover(await self.store.read(found.step.owner))
+                await recover(found, tp, self.store, self.log)
                 log.info("%s: state as of offset %d, recovered in %.2f s", found.step.owner, found.step.offset, time.monotonic() - begin)
                 self.drivers[tp] = found
             if first is not None and found.gap(first.offset):
-                await self._close_gap(tp, found, first.offset)
+                lost = await close_gap(found, tp, first.offset, self.store, self.log)
+                self.metrics.lost.labels(self.city.name, found.step.owner).inc(lost)
             return found
 
     def _sink(self) -> KafkaSink:
@@ -277,29 +279,6 @@ class CityWorker:
         if tp.topic == self.partials:
             return FuseStep(Fuser(self.city, self.network, self.settings.fuse))
         return ObserveStep(Observer(self.city, self.feed_of[tp.topic], tp.partition, self.ground, raw_topic=tp.topic))
-
-    async def _close_gap(self, tp: TP, driver: PartitionDriver, offset: int) -> None:
-        """The group goes on at ``offset``, the state does not reach so far: read what is between, from a newer snapshot or from the log."""
-        owner = driver.step.owner
-        await driver.recover(await self.store.read(owner))
-        if not driver.gap(offset):
-            return
-        begin = await self.log.begin(tp)
-        if driver.step.offset >= 0 and begin > driver.step.offset + 1:
-            log.error("%s: the log begins at %d, after the snapshot's offset %d: the state is made anew", owner, begin, driver.step.offset)
-            driver.step = driver.make()
-        if driver.step.offset >= 0:
-            log.warning("%s: offsets %d to %d again: the snapshot is older than the commit", owner, driver.step.offset + 1, offset - 1)
-            await driver.catch_up(self.log.between(tp, driver.step.offset + 1, offset))
-            return
-        if begin >= offset:
-            if begin > 0:
-                log.warning("%s: begins at offset %d: what was before it is gone from the log", owner, begin)
-                self.metrics.lost.labels(self.city.name, owner).inc(begin)
-            return
-        start = await self.log.rebuild_from(tp, offset)
-        log.error("%s: no sound snapshot, though offsets up to %d were acked: state made again from offset %d", owner, offset - 1, start)
-        await driver.rebuild(self.log.between(tp, start, offset))
 
     # --------------------------------------------------------------- rebalancing
 

@@ -19,7 +19,7 @@ SCHEMA_URL = "https://tilannekuva.example/schemas/{product}.v{major}.json"
 
 
 class Writer:
-    """Writes the outputs of one city. Every send gives a future; ``settle`` waits for all of them and raises what went wrong.
+    """Writes the outputs of one city; ``settle`` waits until the broker has them.
 
     Args:
         producer: started already; see ``connectors/kafka.py``.
@@ -33,7 +33,8 @@ class Writer:
         self, producer: AIOKafkaProducer, city: City, prefix: str = "", failed: Callable[[BaseException], None] | None = None
     ) -> None:
         self.producer, self.city, self.prefix, self.failed = producer, city, prefix, failed
-        self._sent: list[asyncio.Future[Any]] = []
+        self._sent: set[asyncio.Future[Any]] = set()  #: on their way
+        self._error: BaseException | None = None
         self._headers: dict[str, list[tuple[str, bytes]]] = {}
 
     def topic(self, product: str) -> str:
@@ -90,14 +91,16 @@ class Writer:
             self._keep(await self.producer.send_batch(batch, topic, partition=partition))
 
     def _keep(self, sent: asyncio.Future[Any]) -> None:
-        self._sent.append(sent)
-        if self.failed is not None:
-            sent.add_done_callback(self._check)
+        self._sent.add(sent)
+        sent.add_done_callback(self._done)
 
-    def _check(self, sent: asyncio.Future[Any]) -> None:
-        error = None if sent.cancelled() else sent.exception()
-        if error is not None and self.failed is not None:
-            self.failed(error)
+    def _done(self, sent: asyncio.Future[Any]) -> None:
+        self._sent.discard(sent)
+        error: BaseException | None = RuntimeError("the producer was stopped") if sent.cancelled() else sent.exception()
+        if error is not None:
+            self._error = self._error or error
+            if self.failed is not None:
+                self.failed(error)
 
     async def send(
         self, topic: str, partition: int, key: bytes, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
@@ -106,10 +109,14 @@ class Writer:
         self._keep(await self.producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)))
 
     async def settle(self) -> None:
-        """Until the broker has everything that was handed over before this call."""
-        sent, self._sent = self._sent, []
-        if sent:
+        """Until the broker has everything that was handed over before this call, by whomever.
+
+        Raises:
+            Exception: what went wrong with any record since the start; nothing may be acked any more.
+        """
+        if self._sent:
+            waiting = list(self._sent)
             await self.producer.flush()
-            for done in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(done, BaseException):
-                    raise done
+            await asyncio.wait(waiting)
+        if self._error is not None:
+            raise self._error

@@ -43,7 +43,7 @@ class Town:
         self.city: City = world.city(self.folder, partitions=self.partitions)
         self.network_folder = self.folder / "network"
         store.save(self.network, self.network_folder)
-        self.recording = world.write_recording(self.lines, self.folder / "recording.jsonl")
+        self.recording = world.write_recording(self.lines, self.folder / "recording")
 
     def offline(self, *, max_items: int = 200) -> dict[str, dict[str, bytes]]:
         """What the offline driver makes of the recording: value by ce_id, by product; of the segment states only the finals."""

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from google.transit import gtfs_realtime_pb2 as pb
@@ -116,7 +116,7 @@ class Line(NamedTuple):
 
 def recording(
     seed: int = 1, vehicles: int = 6, seconds: int = 300, *, duplicates: float = 0.03, late: float = 0.003, poison: float = 0.0,
-    gtfs_rt_every: int = 0, start_ms: int = START_MS,
+    gtfs_rt_every: int = 0, start_ms: int = START_MS, every_s: int = 1,
 ) -> list[Line]:  # fmt: skip
     """Buses that drive, stand at stops, turn back; one in six has no line (it wanders the streets and is matched freely).
 
@@ -124,6 +124,7 @@ def recording(
         duplicates: share of messages received twice.
         late: share of messages held back for 4 to 6 minutes, so that their window has closed.
         poison: share of additional messages that are no HFP.
+        every_s: seconds between two messages of a vehicle.
         gtfs_rt_every: seconds between GTFS-RT snapshots of two further vehicles; 0: none.
     """
     rng = random.Random(seed)
@@ -150,6 +151,8 @@ def recording(
             east, north = (EAST + along, NORTH + STEP) if route == "1001" else (EAST + 2 * STEP, NORTH + along)
             lat, lon = plane.to_wgs84(east + rng.gauss(0, 3), north + rng.gauss(0, 3))
             heading = {("1001", 0): 90, ("1001", 1): 270, ("1002", 0): 0, ("1002", 1): 180}[route, direction]
+            if t % every_s:
+                continue
             event_ms = start_ms + t * 1000 + v * 37 % 1000
             known = v % 6 != 5
             number = f"{v:05}"
@@ -192,11 +195,14 @@ def _snapshot(rng: random.Random, plane: Plane, event_ms: int, t: int) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def write_recording(lines: Iterable[Line], path: Path) -> Path:
-    """JSON lines with topic, payload and time of receipt."""
-    with path.open("w") as f:
-        for line in lines:
-            row: dict[str, Any] = {"topic": line.topic, "received_at": rfc3339(line.received_ms)}
-            row["payload_base64"] = base64.b64encode(line.payload).decode()
-            f.write(json.dumps(row) + "\n")
-    return path
+def write_recording(lines: Iterable[Line], folder: Path) -> Path:
+    """A folder with a file of JSON lines (topic, payload, time of receipt) for each feed; returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[str]] = {"hfp": [], "gtfs_rt": []}
+    for line in lines:
+        row = {"topic": line.topic, "received_at": rfc3339(line.received_ms), "payload_base64": base64.b64encode(line.payload).decode()}
+        rows["gtfs_rt" if line.topic.startswith("/gtfsrt/") else "hfp"].append(json.dumps(row) + "\n")
+    for feed, text in rows.items():
+        if text:
+            (folder / f"{feed}.jsonl").write_text("".join(text))
+    return folder

@@ -1,0 +1,470 @@
+"""A seeded simulation of workers, broker and network around the real drivers, steps and snapshots: crashes at any await, zombies, delays, torn snapshots.
+
+One process, one event loop without timers: everything that happens is decided by one ``random.Random``, so the same seed gives the same trace. Checked all the while:
+
+I1  every event of the raw log ends in an output, a dead letter or the late topic
+I2  distinct outputs equal those of an undisturbed run, and so do the finals, byte for byte; an id never has two values
+I3  nothing is in the output that the undisturbed run does not have
+I4  of each vehicle, positions come up first in the order of the log
+I5  a committed offset never passes the first message whose outputs and state are not durable
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from connectors.cities import City
+from connectors.envelope import SCHEMA, Envelope, encode
+from geo.network import Network
+from streams import snapshots
+from streams.driver import DriverSettings, FuseStep, Logged, ObserveStep, PartitionDriver, Step
+from streams.fuse import Fuser, FuseSettings
+from streams.observe import Ground, Observer, ObserveSettings
+from streams.offline import end_of_log
+from streams.outputs import Outputs
+from streams.recovery import close_gap, recover
+from streams.snapshots import Snapshot, pack, unpack
+
+TP = tuple[str, int]
+PARTIALS: TP = ("partials", 0)
+LATENESS_MS = 5_000
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Case:
+    """What is processed: a city, its network and the envelopes of its raw partitions."""
+
+    city: City
+    network: Network
+    envelopes: list[tuple[str, int, Envelope]]
+
+    def __post_init__(self) -> None:
+        self.observe = ObserveSettings(lateness_ms=LATENESS_MS)
+        self.fuse = FuseSettings(lateness_ms=LATENESS_MS)
+        self.ground = Ground(self.network, self.observe)
+        self.raw: dict[TP, list[bytes]] = {(f.name, p): [] for f in self.city.feeds for p in range(f.partitions)}
+        last = max(e.ingest_ms for _, _, e in self.envelopes)
+        for feed, partition, e in self.envelopes:
+            self.raw[feed, partition].append(encode(e))
+        for feed, partition in self.raw:
+            family = self.city.feed(feed).family
+            tick = Envelope(SCHEMA, self.city.name, feed, family, "tick", end_of_log(last, LATENESS_MS))
+            self.raw[feed, partition].append(encode(tick))
+
+    def step(self, tp: TP) -> Step:
+        if tp == PARTIALS:
+            return FuseStep(Fuser(self.city, self.network, self.fuse))
+        return ObserveStep(Observer(self.city, tp[0], tp[1], self.ground, raw_topic=f"raw.{tp[0]}"))
+
+
+@dataclass
+class Broker:
+    """Logs, the group's offsets, the state topic, and what is on its way to them."""
+
+    case: Case
+    rng: random.Random
+
+    def __post_init__(self) -> None:
+        self.log: dict[TP, list[bytes]] = {tp: list(v) for tp, v in self.case.raw.items()} | {PARTIALS: []}
+        self.committed: dict[TP, int] = {}
+        self.state: dict[bytes, bytes] = {}
+        self.arrived: dict[
+            str, int
+        ] = {}  #: highest offset of a snapshot all of which arrived, by owner; another's may have gone over it since
+        self.ledger: list[tuple[str, str, bytes]] = []  #: product, ce_id, value
+        self.values: dict[str, bytes] = {}  #: by ce_id, provisional states left out
+        self.wires: dict[tuple[int, str], deque[Callable[[], None]]] = {}  #: by producer and topic: in order
+        self.generation = 0
+        self.trace = hashlib.sha256()
+
+    def note(self, *what: object) -> None:
+        self.trace.update(repr(what).encode())
+
+    def deliver(self) -> None:
+        """Some of what is on its way arrives."""
+        ways = [k for k, v in self.wires.items() if v]
+        if ways and self.rng.random() < 0.7:
+            way = self.wires[self.rng.choice(ways)]
+            for _ in range(self.rng.randint(1, 4)):
+                if way:
+                    way.popleft()()
+
+    def lose(self, producer: int) -> None:
+        """A producer is dead: of what it had not handed over whole, the first part may still arrive, at any later time."""
+        for (who, _), way in self.wires.items():
+            if who == producer and way:
+                for _ in range(self.rng.randint(0, len(way))):
+                    way.pop()
+
+    def out(self, product: str, ce_id: str, value: bytes) -> None:
+        self.ledger.append((product, ce_id, value))
+        self.note("out", ce_id)
+        if product == "segment-state" and b'"status":"final"' not in value:
+            return
+        if self.values.setdefault(ce_id, value) != value:
+            raise Violation(f"I2: {ce_id} has two values:\n{self.values[ce_id]!r}\n{value!r}")
+
+    # what the drivers see: Store and PartitionLog
+
+    async def read(self, owner: str) -> list[Snapshot]:
+        return unpack(list(self.state.values()), owner)
+
+    async def begin(self, tp: TP) -> int:
+        return 0
+
+    async def end(self, tp: TP) -> int:
+        return len(self.log[tp])
+
+    async def rebuild_from(self, tp: TP, offset: int) -> int:
+        return 0
+
+    async def between(self, tp: TP, start: int, end: int) -> AsyncIterator[tuple[int, bytes | None, int]]:
+        for offset in range(start, end):
+            yield offset, self.log[tp][offset], 0
+
+
+@dataclass
+class Message:
+    """A message as the driver sees it."""
+
+    worker: Worker
+    tp: TP
+    offset: int
+    value: bytes | None
+    timestamp_ms: int = 0
+
+    def ack(self) -> None:
+        if not self.worker.dead:
+            self.worker.acked.setdefault(self.tp, set()).add(self.offset)
+
+
+class Worker:
+    """One worker process: a driver a partition, an agent a partition, a ticker, and a producer whose writes take their time."""
+
+    def __init__(self, sim: Simulation, number: int) -> None:
+        self.sim, self.number, self.broker, self.rng = sim, number, sim.broker, sim.rng
+        self.drivers: dict[TP, PartitionDriver] = {}
+        self.acked: dict[TP, set[int]] = {}
+        self.base: dict[TP, int] = {}
+        self.generation = -1
+        self.dead = self.frozen = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.open: dict[str, int] = {}  #: writes on their way, by topic
+
+    # ------------------------------------------------------------------- sink
+
+    async def point(self) -> None:
+        """Any await: others run, the network moves, time passes; a frozen process stands still."""
+        self.broker.deliver()
+        self.sim.clock += self.rng.random() * 0.4
+        for _ in range(self.rng.randint(1, 3)):
+            await asyncio.sleep(0)
+        while self.frozen:
+            await asyncio.sleep(0)
+        if self.dead:
+            raise asyncio.CancelledError
+
+    def _send(self, topic: str, arrive: Callable[[], None]) -> None:
+        self.open[topic] = self.open.get(topic, 0) + 1
+
+        def arrived() -> None:
+            self.open[topic] -= 1
+            arrive()
+
+        self.broker.wires.setdefault((self.number, topic), deque()).append(arrived)
+
+    async def write(self, outputs: Outputs) -> None:
+        for product, outs in outputs.records.items():
+            await self.point()
+            for o in outs:
+                self._send(product, lambda product=product, o=o: self.broker.out(product, o.ce_id, o.value))  # type: ignore[misc]
+
+    async def partial(self, data: bytes, log_ms: int) -> None:
+        await self.point()
+        self._send("partials", lambda: self.broker.log[PARTIALS].append(data))
+
+    async def snapshot(self, snapshot: Snapshot, log_ms: int) -> None:
+        chunks = pack(snapshot)
+
+        def arrive(k: int) -> None:
+            key, value = chunks[k]
+            self.broker.state[key] = value
+            if k == len(chunks) - 1:
+                self.broker.arrived[snapshot.owner] = max(self.broker.arrived.get(snapshot.owner, -1), snapshot.offset)
+
+        for k in range(len(chunks)):
+            await self.point()
+            self._send("state", lambda k=k: arrive(k))  # type: ignore[misc]
+
+    async def settle(self) -> None:
+        await self.point()
+        while any(self.open.values()):
+            await self.point()
+
+    # ------------------------------------------------------------------ group
+
+    async def start(self, partitions: list[TP], generation: int) -> None:
+        """The group gives it partitions: it goes on from what was committed."""
+        self.generation = generation
+        for tp in set(self.drivers) - set(partitions):
+            del self.drivers[tp]
+        self.acked, self.base = {}, {tp: self.broker.committed.get(tp, 0) for tp in partitions}
+        for tp in sorted(partitions):
+            if tp not in self.drivers:
+                driver = self.sim.driver(self, tp)
+                await recover(driver, tp, self.broker, self.broker)
+                self.drivers[tp] = driver
+            self.drivers[tp].closed = False
+        self.tasks = [asyncio.create_task(self._agent(tp)) for tp in sorted(partitions)]
+        self.tasks.append(asyncio.create_task(self._tick()))
+
+    async def revoke(self) -> None:
+        """A rebalance: finish what is in hand, make it durable, commit."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for tp in sorted(self.drivers):
+            await self.drivers[tp].maybe_snapshot(force=True)
+        self._commit()
+        for driver in self.drivers.values():
+            driver.closed = True
+            driver.forget_pending()
+
+    def crash(self) -> None:
+        """SIGKILL."""
+        self.dead, self.frozen = True, False
+        self.broker.lose(self.number)
+        for task in self.tasks:
+            task.cancel()
+
+    async def _agent(self, tp: TP) -> None:
+        offset = self.base[tp]
+        while True:
+            await self.point()
+            if offset >= len(self.broker.log[tp]):
+                continue
+            driver, message = self.drivers[tp], Message(self, tp, offset, self.broker.log[tp][offset])
+            if driver.gap(offset):
+                await close_gap(driver, tp, offset, self.broker, self.broker)
+            more = offset + 1 < len(self.broker.log[tp]) and self.sim.rng.random() < 0.5
+            await asyncio.shield(asyncio.ensure_future(self._feed(driver, message, more)))
+            offset += 1
+
+    async def _feed(self, driver: PartitionDriver, message: Message, more: bool) -> None:
+        """Not cut short by a rebalance, which waits for what agents have in hand; a crash stops it by ``dead``."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await driver.feed(message, more=more)
+
+    async def _tick(self) -> None:
+        while True:
+            await self.point()
+            for tp in sorted(self.drivers):
+                await asyncio.shield(asyncio.ensure_future(self.drivers[tp].maybe_snapshot()))
+            self._commit()
+
+    def _commit(self) -> None:
+        for tp in sorted(self.base):
+            offset, acked = self.base[tp], self.acked.get(tp, set())
+            while offset in acked:
+                offset += 1
+            if offset > self.base[tp] and self.generation == self.broker.generation and not self.dead:
+                self.base[tp] = offset
+                self.sim.commit(tp, offset)
+
+
+@dataclass
+class Simulation:
+    """One run."""
+
+    case: Case
+    seed: int
+    disturbances: int = 12
+    make: Callable[[Callable[[], Step], Worker, Callable[[], float]], PartitionDriver] | None = None
+    reference: Broker | None = None
+    crashes: int = 0
+    zombies: int = 0
+    joins: int = 0
+    clock: float = 0.0
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.broker = Broker(self.case, self.rng)
+        self.numbers = 0
+        self.zombie: list[tuple[Worker, int]] = []
+
+    def driver(self, worker: Worker, tp: TP) -> PartitionDriver:
+        settings = DriverSettings(snapshot_s=4.0, snapshot_s_mb=0.0, max_pending=15)
+        make = self.make or (lambda step, sink, now: PartitionDriver(step, sink, now, settings))
+        return make(lambda: self.case.step(tp), worker, lambda: self.clock)
+
+    def commit(self, tp: TP, offset: int) -> None:
+        """I5: outputs and state of everything below are durable."""
+        self.broker.note("commit", tp, offset)
+        if offset < self.broker.committed.get(tp, 0):
+            raise Violation(f"I5: commit of {tp} goes back to {offset}")
+        self.broker.committed[tp] = offset
+        owner = self.case.step(tp).owner
+        if self.broker.arrived.get(owner, -1) < offset - 1:
+            raise Violation(f"I5: {tp} committed to {offset}, best snapshot {self.broker.arrived.get(owner)}")
+        if self.reference is not None and tp != PARTIALS:
+            missing = [i for i in self.reference_ids(tp, offset) if i not in self.broker.values]
+            if missing:
+                raise Violation(f"I5: {tp} committed to {offset}, without {missing[:3]}")
+
+    def reference_ids(self, tp: TP, offset: int) -> list[str]:
+        """Ids that the messages of a raw partition below an offset give."""
+        known = self._ids.get(tp)
+        if known is None:
+            step, known = self.case.step(tp), []
+            for k, value in enumerate(self.broker.log[tp]):
+                out, _ = step.feed([Logged(value, k, 0)])
+                known.append([o.ce_id for outs in out.records.values() for o in outs])
+            self._ids[tp] = known
+        return [i for ids in known[:offset] for i in ids]
+
+    _ids: dict[TP, list[list[str]]] = field(default_factory=dict)
+
+    # --------------------------------------------------------------------- run
+
+    def run(self) -> Broker:
+        """Until everything is worked off. Raises Violation."""
+        asyncio.run(self._run())
+        self.verify()
+        return self.broker
+
+    async def _run(self) -> None:
+        await self._join()
+        left, rounds = self.disturbances, 0
+        while not self._worked_off():
+            rounds += 1
+            if rounds > 20_000:
+                raise Violation(f"no progress: committed {self.broker.committed}")
+            for _ in range(self.rng.randint(5, 60)):
+                await asyncio.sleep(0)
+                self.broker.deliver()
+            self._raise_errors()
+            for pair in [z for z in self.zombie if z[1] <= rounds]:
+                self.zombie.remove(pair)
+                await self._thaw(pair[0])
+            if left and self.rng.random() < 0.25:
+                left -= 1
+                await self._disturb(rounds)
+        for worker, _ in self.zombie:
+            await self._thaw(worker)
+        for worker in self.workers:
+            await worker.revoke()
+        while any(self.broker.wires.values()):
+            self.broker.deliver()
+
+    def _worked_off(self) -> bool:
+        b = self.broker
+        return all(b.committed.get(tp, 0) >= len(v) for tp, v in b.log.items()) and not any(b.wires.values()) and not self.zombie
+
+    def _raise_errors(self) -> None:
+        for worker in self.workers:
+            for task in worker.tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+
+    async def _disturb(self, rounds: int) -> None:
+        what = self.rng.choices(("crash", "join", "leave", "zombie"), (5, 2, 1, 2))[0]
+        worker = self.rng.choice(self.workers)
+        self.broker.note(what, worker.number)
+        if what == "crash":
+            self.crashes += 1
+            worker.crash()
+            await asyncio.gather(*worker.tasks, return_exceptions=True)
+            self.workers.remove(worker)
+        elif what == "leave" and len(self.workers) > 1:
+            self.workers.remove(worker)
+            await worker.revoke()
+        elif what == "zombie":
+            self.zombies += 1
+            worker.frozen = True
+            self.workers.remove(worker)
+            self.zombie.append((worker, rounds + self.rng.randint(1, 12)))
+        if not self.workers or (what == "join" and len(self.workers) < 3):
+            self.joins += 1
+            await self._join()
+        else:
+            await self._rebalance()
+
+    async def _join(self) -> None:
+        self.numbers += 1
+        await self._rebalance(Worker(self, self.numbers))
+
+    async def _rebalance(self, *new: Worker) -> None:
+        """Eager: all members give up everything, and get their share of it."""
+        await asyncio.gather(*(w.revoke() for w in self.workers))
+        self.workers += new
+        self.broker.generation += 1
+        tps = sorted(self.broker.log)
+        self.rng.shuffle(tps)
+        n = len(self.workers)
+        await asyncio.gather(*(w.start(tps[k::n], self.broker.generation) for k, w in enumerate(self.workers)))
+
+    async def _thaw(self, worker: Worker) -> None:
+        """It wakes up, does what it was about to, and learns a little later that it has lost its partitions."""
+        self.broker.note("thaw", worker.number)
+        worker.frozen = False
+        for _ in range(self.rng.randint(0, 300)):
+            await asyncio.sleep(0)
+            self.broker.deliver()
+        if self.rng.random() < 0.5:
+            worker.crash()
+            await asyncio.gather(*worker.tasks, return_exceptions=True)
+        else:
+            await worker.revoke()
+
+    # ------------------------------------------------------------------- verify
+
+    def verify(self) -> None:
+        """I1 to I4 against the undisturbed run."""
+        if self.reference is None:
+            return
+        have, want = self.broker.values, self.reference.values
+        if missing := sorted(set(want) - set(have)):
+            raise Violation(f"I1: {len(missing)} missing, e.g. {missing[:3]}")
+        if phantom := sorted(set(have) - set(want)):
+            raise Violation(f"I3: {len(phantom)} that should not be, e.g. {phantom[:3]}")
+        if wrong := sorted(i for i in want if have[i] != want[i]):
+            raise Violation(f"I2: {len(wrong)} differ, e.g.\n{have[wrong[0]]!r}\n{want[wrong[0]]!r}")
+        if self._order(self.broker) != self._order(self.reference):
+            raise Violation("I4: positions of a vehicle came up in another order")
+
+    @staticmethod
+    def _order(broker: Broker) -> dict[str, list[str]]:
+        first: dict[str, None] = {}
+        for product, ce_id, _ in broker.ledger:
+            if product == "vehicle-position":
+                first.setdefault(ce_id)
+        order: dict[str, list[str]] = {}
+        for ce_id in first:
+            order.setdefault(ce_id.split(":")[1], []).append(ce_id)
+        return order
+
+
+def small_chunks(size: int = 4096) -> contextlib.AbstractContextManager[None]:
+    """Snapshots in many messages, so that they can be torn."""
+
+    @contextlib.contextmanager
+    def patched() -> AsyncIterator[None]:  # type: ignore[misc]
+        before = snapshots.CHUNK_BYTES
+        snapshots.CHUNK_BYTES = size
+        try:
+            yield
+        finally:
+            snapshots.CHUNK_BYTES = before
+
+    return patched()  # type: ignore[return-value]
