@@ -10,7 +10,7 @@ import pytest
 
 from connectors import xml
 from connectors.cities import load
-from connectors.datex2 import fetch
+from connectors.datex2 import cut
 from connectors.datex2.fetch import Cutter
 from connectors.polling import Refused
 
@@ -24,8 +24,8 @@ TAIL = "</payloadPublication></d2LogicalModel>"
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PIECE", 4096)
-    monkeypatch.setattr(fetch, "_CHUNK", 1000)
+    monkeypatch.setattr(cut, "PIECE", 4096)
+    monkeypatch.setattr(cut, "_CHUNK", 1000)
 
 
 def table(n: int) -> bytes:
@@ -63,17 +63,17 @@ def test_pieces_are_whole_documents_of_bounded_size_with_every_record_once_and_i
 
 
 def test_only_sites_that_may_be_the_citys_go_on_and_then_only_their_measurements() -> None:
-    cut = Cutter(CITY)
+    cutter = Cutter(CITY)
     here = [f"S{k}" for k in range(300) if k % 3 != 1]
-    assert ids(cut(gzip.compress(table(300)))) == here
-    assert ids(cut(gzip.compress(measured(300)))) == here
+    assert ids(cutter(gzip.compress(table(300)))) == here
+    assert ids(cutter(gzip.compress(measured(300)))) == here
 
 
 def test_a_document_of_which_nothing_is_the_citys_is_a_document_without_records() -> None:
-    cut = Cutter(CITY)
-    cut(table(100))
+    cutter = Cutter(CITY)
+    cutter(table(100))
     body = measured(100).replace(b'id="S', b'id="X')
-    (piece,) = cut(body + b" " * 4096)
+    (piece,) = cutter(body + b" " * 4096)
     assert ids([piece]) == []
 
 
@@ -81,9 +81,9 @@ def test_the_cut_does_not_depend_on_where_the_unpacker_stops(monkeypatch: pytest
     body = gzip.compress(table(200))
     whole = Cutter(CITY)(body)
     for size in (1, 7, 100, 10_000_000):
-        monkeypatch.setattr(fetch, "_CHUNK", size)
-        monkeypatch.setattr(fetch, "MOST_RATIO", 10_000)
-        monkeypatch.setattr(fetch, "MOST_BYTES", 10_000_000)
+        monkeypatch.setattr(cut, "_CHUNK", size)
+        monkeypatch.setattr(cut, "MOST_RATIO", 10_000)
+        monkeypatch.setattr(cut, "MOST_BYTES", 10_000_000)
         assert Cutter(CITY)(body) == whole
 
 
@@ -105,7 +105,7 @@ def test_what_is_too_large_or_not_what_it_seems_is_refused(body: bytes, field: s
 
 
 def test_a_bomb_is_refused_before_it_is_unfolded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_CHUNK", 1024 * 1024)
+    monkeypatch.setattr(cut, "_CHUNK", 1024 * 1024)
     record = b"<siteMeasurements>" + b" " * 1000 + b"</siteMeasurements>"
     with pytest.raises(Refused, match=r"gzip = more than"):
         Cutter(CITY)(gzip.compress(b"<d>" + record * 300_000 + b"</d>"))
