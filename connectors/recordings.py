@@ -8,6 +8,9 @@
 | ``*.pb`` | GTFS-RT snapshot | ``gtfs_rt_index.csv`` beside its folder, else ``_<epoch s>.pb``, else its header |
 | ``*.json``, GTFS-RT | the same in protobuf's JSON, with header or as a bare list of entities | its header, else ``YYYYMMDDTHHMMSSZ`` in the name |
 | ``*.json``, ``*.jsonl`` of TMS | stations, sensor constants, stations/data | ``dataUpdatedTime`` |
+| ``*.xml``, ``*.xml.gz``, ``*.json`` | SIRI, DATEX II, GBFS (``connectors/documents.py``) | see there |
+
+Where a city has several feeds of one family, the one is meant whose name is the folder's, or begins the file's name (``velib/gbfs.json``, ``velib_status.json``).
 
 A line that is broken (the last one of a recorder that was killed) is passed on as it is, so that it ends among the dead letters and not in silence.
 """
@@ -31,6 +34,7 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.transit import gtfs_realtime_pb2 as pb
 
+from connectors import documents
 from connectors.cities import City, Family
 from connectors.envelope import MAX_ITEMS, MAX_WAIT_MS, TICK_MS, Envelope, Item, Source
 from connectors.gather import Gatherer, partition_of
@@ -40,7 +44,7 @@ from models.errors import ConfigError
 #: Silence in a recording longer than this is not ticked through: time jumps to just before the next message.
 MAX_SILENCE_MS = 900_000
 _MAX_JSON = 200 * 1024 * 1024
-_EXPECTED = "a recording: .jsonl (topic, payload, received_at; or TMS stations/data), .dump, .txt (HFP), .pb or .json (GTFS-RT), .json (TMS), or a folder of them"
+_EXPECTED = "a recording: .jsonl (topic, payload, received_at; or TMS stations/data), .dump, .txt (HFP), .pb or .json (GTFS-RT), .json (TMS, GBFS), .xml or .xml.gz (SIRI, DATEX II), or a folder of them"
 _TST = re.compile(rb'"tst":\s*"([^"]{1,40})"')
 _EPOCH = re.compile(r"_(\d{10})\.pb")
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
@@ -116,7 +120,7 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
             if file.suffix == ".pb":
                 snapshots.append(file)
                 continue
-            kind = _recognise(file)
+            kind = _recognise(file) or documents.recognise(file, city)
             if kind is None:
                 if not path.is_dir():
                     raise ConfigError("recording", "path", str(path), _EXPECTED)
@@ -215,9 +219,10 @@ def _named(feed: str, items: Iterator[Item]) -> Iterator[tuple[str, Item]]:
 
 
 def _feed(city: City, family: Family, file: Path) -> str:
-    for f in city.feeds:
-        if f.family == family:
-            return f.name
+    able = [f.name for f in city.feeds if f.family == family]
+    named = [f for f in able if f == file.parent.name or re.match(rf"{re.escape(f)}([._-]|$)", file.name)]
+    if able:
+        return (named or able)[0]
     raise ConfigError("recording", "path", str(file), f"a recording of a family that {city.name} has; this one is {family}")
 
 
