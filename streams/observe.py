@@ -30,6 +30,7 @@ from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat,
 from streams.clean import CleanSettings, impossible
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
+from streams.passages import Passages
 from streams.publish import PositionWriter, Where, dead_letters, late_records, segment_text
 from streams.sensors import Sensors
 from streams.stated import Statements
@@ -102,6 +103,7 @@ class Observer:
         self.pieces = ground.pieces
         self.sensors = Sensors(ground)
         self.statements = Statements()
+        self.passages = Passages()
         self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
@@ -217,6 +219,7 @@ class Observer:
         duplicates = int((m.verdict == DUPLICATE).sum())
         written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
         out.add("vehicle-position", written)
+        out.add("stop-passage", self.passages.feed(c, keep[new], self))
         out.add("late", late_records(self, c, late, "window_closed", where) + late_records(self, c, too_old, "older_than_memory", where))
         t = self.tally
         t.accepted += int(new.sum())
@@ -375,7 +378,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "statements": self.statements.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "statements": self.statements.export(), "passages": self.passages.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
             "parser": self.parser.export() if isinstance(self.parser, Remembers) else None,
@@ -398,6 +401,7 @@ class Observer:
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
         self.statements.restore(state["statements"])
+        self.passages.restore(state.get("passages", []))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:
             self.parser.restore(state["parser"])
         self.tally = Tally(**state["tally"])
