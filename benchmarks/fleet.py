@@ -14,6 +14,8 @@ from geo.project import Plane
 from models.clock import rfc3339, rfc3339_column
 
 START_MS = 1_773_120_600_000  # 2026-03-10T05:30:00Z
+#: From a vehicle's clock to the connector, milliseconds.
+DELAY_MS = 250
 
 
 class Fleet:
@@ -71,7 +73,7 @@ class Fleet:
                 f'{self.before[i]}{text}","tsi":{ms // 1000},"spd":{v:.2f},"hdg":{course},"lat":{la},"long":{lo},"acc":0.1,"dl":-42,'
                 f'"odo":{odometer},{self.after[i]}'
             )
-            out.append(Item(ms + 250, topic, body.encode()))
+            out.append(Item(ms + DELAY_MS, topic, body.encode()))
         return out
 
     def seconds(self, count: int) -> Iterator[list[Item]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,12 +45,9 @@ def versions(extra: Mapping[str, str] | None = None) -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    try:
-        found["commit"] = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        pass
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        found["commit"] = done.stdout.strip()
     return found | dict(extra or {})
 
 
@@ -60,7 +57,7 @@ class Cost:
 
     cpu_s: float  #: user and system, of it and of the children that it waited for
     wall_s: float
-    peak_mb: float
+    peak_mb: float | None  #: resident memory, where ``/proc`` tells
 
 
 class ChildFailed(RuntimeError):
@@ -102,15 +99,17 @@ def finish(
     every_s: float = 0.5,
 ) -> Cost:
     """Wait for a child and say what it cost; see ``run``."""
-    next_call = began
+    next_call, peak = began, None
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         now = time.monotonic()
         if pid:
             child.returncode = os.waitstatus_to_exitcode(status)
             break
-        if every is not None and now >= next_call:
-            every(child.pid, now - began)
+        if now >= next_call:
+            peak = rss_mb(child.pid, "VmHWM") or peak
+            if every is not None:
+                every(child.pid, now - began)
             next_call = now + every_s
         if now - began > timeout_s:
             child.kill()
@@ -119,8 +118,7 @@ def finish(
         time.sleep(0.02)
     if child.returncode != 0:
         raise ChildFailed(f"exit code {child.returncode}: {tail(log)}")
-    scale = 1024.0 if sys.platform != "darwin" else 1024.0 * 1024.0
-    return Cost(usage.ru_utime + usage.ru_stime, now - began, usage.ru_maxrss / scale)
+    return Cost(usage.ru_utime + usage.ru_stime, now - began, peak)
 
 
 def tail(log: Path, lines: int = 12) -> str:
@@ -131,13 +129,13 @@ def tail(log: Path, lines: int = 12) -> str:
         return "no log"
 
 
-def rss_mb(pid: int) -> float | None:
-    """Resident memory of a process now; None where ``/proc`` does not tell."""
+def rss_mb(pid: int, field: str = "VmRSS") -> float | None:
+    """Resident memory of a process now (``VmHWM``: at most so far); None where ``/proc`` does not tell."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return None
-    return next((int(line.split()[1]) / 1024.0 for line in status.splitlines() if line.startswith("VmRSS")), None)
+    return next((int(line.split()[1]) / 1024.0 for line in status.splitlines() if line.startswith(field)), None)
 
 
 def cpu_s(pid: int) -> float:
