@@ -109,6 +109,7 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     attribution: str | None = None
     #: ``hsl``: "18/423" becomes "0018/00423", so that it is the same vehicle as in HFP.
     vehicle_id_format: Literal["as_sent", "hsl"] = "as_sent"
+    wider: bool = False  #: carries a region or a country: vehicles outside the city's box, or without a position, are passed over and not refused
     zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
     position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
     mode: Mode = "unknown"

@@ -18,6 +18,7 @@ from connectors.liipi.parse import Parser as LiipiParser
 from connectors.oulunliikenne.parse import Parser as OulunliikenneParser
 from connectors.siri.parse import Parser as SiriParser
 from connectors.tampere_lights.parse import Parser as TampereLightsParser
+from connectors.wider import OfTheCity
 
 
 class Parser(Protocol):
@@ -54,4 +55,5 @@ PARSERS: dict[Family, type[Parser]] = {
 
 def parser(feed: FeedSettings, city: City) -> Parser:
     """The parser of one feed."""
-    return PARSERS[feed.family](feed, city)
+    made = PARSERS[feed.family](feed, city)
+    return OfTheCity(made, city.box) if feed.wider else made
