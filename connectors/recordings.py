@@ -2,12 +2,13 @@
 
 | file | is | received |
 | --- | --- | --- |
-| ``*.jsonl`` with topic, payload, received_at | MQTT messages (HFP, Digitraffic, GTFS-RT by topic) | ``received_at`` |
+| ``*.jsonl`` or ``*.ndjson`` with topic, payload, received_at | MQTT messages (HFP, Digitraffic, GTFS-RT by topic) | ``received_at`` |
 | ``*.dump`` | HFP: receive time, topic, JSON a line | the first word |
 | ``*.txt`` | HFP without receive time | running maximum of ``tst`` |
 | ``*.pb`` | GTFS-RT snapshot | ``gtfs_rt_index.csv`` beside its folder, else ``_<epoch s>.pb``, else its header |
 | ``*.json``, GTFS-RT | the same in protobuf's JSON, with header or as a bare list of entities | its header, else ``YYYYMMDDTHHMMSSZ`` in the name |
 | ``*.json``, ``*.jsonl`` of TMS | stations, sensor constants, stations/data | ``dataUpdatedTime`` |
+| ``*.json``, ``*.b64`` | Journeys, traffic lights, Föli, Oulunliikenne, Liipi, Digitraffic (``connectors/recorded.py``) | see there |
 | ``*.xml``, ``*.xml.gz``, ``*.json`` | SIRI, DATEX II, GBFS (``connectors/documents.py``) | see there |
 
 Where a city has several feeds of one family, the one is meant whose name is the folder's, or begins the file's name (``velib/gbfs.json``, ``velib_status.json``).
@@ -34,8 +35,8 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from google.transit import gtfs_realtime_pb2 as pb
 
-from connectors import documents
-from connectors.cities import City, Family
+from connectors import documents, recorded
+from connectors.cities import City, Family, FeedSettings
 from connectors.envelope import MAX_ITEMS, MAX_WAIT_MS, TICK_MS, Envelope, Item, Source
 from connectors.gather import Gatherer, partition_of
 from models.clock import parse_ms
@@ -44,11 +45,21 @@ from models.errors import ConfigError
 #: Silence in a recording longer than this is not ticked through: time jumps to just before the next message.
 MAX_SILENCE_MS = 900_000
 _MAX_JSON = 200 * 1024 * 1024
-_EXPECTED = "a recording: .jsonl (topic, payload, received_at; or TMS stations/data), .dump, .txt (HFP), .pb or .json (GTFS-RT), .json (TMS, GBFS), .xml or .xml.gz (SIRI, DATEX II), or a folder of them"
+_EXPECTED = "a recording: .jsonl (topic, payload, received_at; or TMS stations/data), .dump, .txt (HFP), .pb or .json (GTFS-RT), .json (TMS, GBFS, Föli, Journeys, Oulunliikenne, Liipi, traffic lights and messages), .xml or .xml.gz (SIRI, DATEX II), or a folder of them"
 _TST = re.compile(rb'"tst":\s*"([^"]{1,40})"')
 _EPOCH = re.compile(r"_(\d{10})\.pb")
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z")
-_FAMILY_OF: tuple[tuple[str, Family], ...] = (("/hfp/", "hfp"), ("tms-v2/", "digitraffic"), ("/gtfsrt/", "gtfs_realtime"))
+_FAMILY_OF: tuple[tuple[str, Family], ...] = (
+    ("/hfp/", "hfp"),
+    ("tms-v2/", "digitraffic"),
+    ("weather-v2/", "digitraffic"),
+    ("traffic-message-v3/", "digitraffic"),
+    ("maintenance-v2/", "digitraffic"),
+    ("/gtfsrt/", "gtfs_realtime"),
+)
+
+#: Topics of brokers other than HSL's: their messages are gathered, and everything else was polled.
+_BROKER = ("tms-v2/", "weather-v2/", "traffic-message-v3/", "maintenance-v2/", "/gtfsrt/")
 
 Reader = Callable[[Path], Iterator[Item]]
 
@@ -120,13 +131,15 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
             if file.suffix == ".pb":
                 snapshots.append(file)
                 continue
-            kind = _recognise(file) or documents.recognise(file, city)
+            known = recorded.recognise(file)
+            kind = (known.family, known.read) if known is not None else _recognise(file) or documents.recognise(file, city)
             if kind is None:
                 if not path.is_dir():
                     raise ConfigError("recording", "path", str(path), _EXPECTED)
                 skipped.append(file)
                 continue
-            found.append(Recording(_feed(city, kind[0], file), (file,), partial(kind[1], file)))
+            feed = _feed(city, kind[0], file, known.address if known is not None else "")
+            found.append(Recording(feed, (file,), partial(kind[1], file)))
         if snapshots:
             feed = _feed(city, "gtfs_realtime", snapshots[0])
             found.append(Recording(feed, tuple(snapshots), partial(_snapshots, tuple(snapshots))))
@@ -187,7 +200,7 @@ def envelopes(
                 for e in g.flush():
                     yield name, g.partition, e
         g = shards[feed][partition_of(settings[feed], item.topic)]
-        polled = settings[feed].family != "hfp" and not item.topic.startswith(("tms-v2/", "/gtfsrt/"))
+        polled = settings[feed].family != "hfp" and not item.topic.startswith(_BROKER)
         for e in g.snapshot(item) if polled else g.add(item):
             yield feed, g.partition, e
     for name, g in every:
@@ -218,12 +231,19 @@ def _named(feed: str, items: Iterator[Item]) -> Iterator[tuple[str, Item]]:
         yield feed, item
 
 
-def _feed(city: City, family: Family, file: Path) -> str:
+def _feed(city: City, family: Family, file: Path, address: str = "") -> str:
     able = [f.name for f in city.feeds if f.family == family]
+    asked = [f.name for f in city.feeds if f.name in able and address and any(address in place for place in _places(f))]
+    able = asked or able
     named = [f for f in able if f == file.parent.name or re.match(rf"{re.escape(f)}([._-]|$)", file.name)]
     if able:
         return (named or able)[0]
     raise ConfigError("recording", "path", str(file), f"a recording of a family that {city.name} has; this one is {family}")
+
+
+def _places(feed: FeedSettings) -> list[str]:
+    """Addresses and topics that a feed is asked for."""
+    return [h.url for h in feed.http] + list(feed.mqtt.topics if feed.mqtt is not None else ())
 
 
 def _recognise(file: Path) -> tuple[Family, Reader] | None:
@@ -233,7 +253,7 @@ def _recognise(file: Path) -> tuple[Family, Reader] | None:
             first = f.readline(4096)
         if b"/hfp/v" in first.partition(b" {")[0]:
             return "hfp", _dump if file.suffix == ".dump" else _without_times
-    if file.suffix == ".jsonl":
+    if file.suffix in (".jsonl", ".ndjson"):
         with file.open("rb") as f:
             first = f.readline(_MAX_JSON)
         try:
