@@ -13,20 +13,19 @@ import msgspec
 import numpy as np
 
 from connectors.cities import City
-from geo.network import I64, Network
+from geo.network import F64, I64, Network
 from geo.streets import streets
-from models.clock import rfc3339
-from models.fluency import LOS_GRADES, STATUS_NAMES, fluency_columns
 from models.freeflow import free_flow
-from models.fusion import ALGORITHM, ORIGINS, Estimate, Estimator, FusionSettings, WindowSums
-from models.records import SegmentState, SourceMix, encode
+from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
+from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
 from streams.evidence import evidence
 from streams.health import SLOT_MS, Judge
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
+from streams.states import Columns, States
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,10 @@ class FuseSettings:
     lateness_ms: int = 90_000
     #: Least log time between two provisional rounds, milliseconds. Halving it doubles the provisional records.
     provisional_ms: int = 5_000
-    #: Every segment's record is repeated in windows whose number divides by this, so that a new reader has the whole picture after so many minutes.
+    #: Every segment's record is repeated once in so many windows, a part of them in each, so that a new reader has the whole picture after so many minutes.
     heartbeat_windows: int = 5
+    #: A final record is published when the speed differs by more than this share from the one last published, observed or not.
+    change: float = 0.1
     fusion: FusionSettings = field(default_factory=FusionSettings)
 
 
@@ -60,6 +61,9 @@ class Fuser:
         s = network.segments
         self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
+        self.states = States(s, self.free_flow_kmh, self.free_flow_method)
+        self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
+        self.published_origin: I64 = np.full(len(s), -1)
         self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
         self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: (f.secondary_to is not None, f.name)))}
         self.watermark: dict[tuple[str, int], int] = {}
@@ -175,8 +179,7 @@ class Fuser:
             window = self.windows.pop(w, None) or _Window()
             sums = self._sums(window)
             estimate = self.estimator.advance(sums)
-            heartbeat = w % self.settings.heartbeat_windows == 0
-            rows = np.arange(len(self.network.segments)) if heartbeat else np.union1d(sums.segment, sums.loop_segment)
+            rows = self._worth(w, estimate, sums)
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
             self.next_window = w + 1
         if not self.windows:
@@ -214,71 +217,43 @@ class Fuser:
 
     # ---------------------------------------------------------------- publishing
 
+    def _worth(self, w: int, e: Estimate, sums: WindowSums) -> I64:
+        """Segments whose final record is published: what was observed, what has changed since it was last said, and each one in its turn."""
+        cfg = self.settings
+        said, is_said = self.published_kmh, np.isfinite(self.published_kmh)
+        now = np.isfinite(e.speed_kmh)
+        with np.errstate(invalid="ignore"):
+            moved = np.abs(e.speed_kmh - said) > cfg.change * said
+        due = (np.arange(len(said)) + w) % cfg.heartbeat_windows == 0
+        worth = due | (now != is_said) | (now & is_said & moved) | (e.origin != self.published_origin)
+        worth[sums.segment] = True
+        worth[sums.loop_segment] = True
+        rows = np.flatnonzero(worth)
+        self.published_kmh[rows], self.published_origin[rows] = e.speed_kmh[rows], e.origin[rows]
+        return rows
+
     def _records(
         self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, *, final: bool
     ) -> list[Out]:
         """``segment-state`` of the segments ``rows``, whose estimates stand at ``at`` in ``e``."""
         if not len(rows):
             return []
-        s = self.network.segments
         start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
         revision = (
             (WINDOW_MS + self.settings.lateness_ms) // 1000 + 1
             if final
             else max(0, min(self.log_ms, end_ms + self.settings.lateness_ms) - start_ms) // 1000
         )
-        start, end = rfc3339(start_ms), rfc3339(end_ms)
-        vehicles = np.zeros(len(s), np.int64)
+        n = len(self.network.segments)
+        vehicles, flow = np.zeros(n, np.int64), np.full(n, np.nan)
         vehicles[sums.segment] = sums.vehicles
-        flow = {r.segment: r.flow_vph for _, r in sorted(window.sensors.items()) if r.segment >= 0 and r.flow_vph is not None}
-        speed = e.speed_kmh[at]
-        known = np.isfinite(speed)
-        ratio = np.where(known, speed / self.free_flow_kmh[rows], 0.0)
-        los, status, jam = fluency_columns(np.round(ratio, 3).astype(np.float64))
-        travel = np.where(known, s.length_m[rows] * 3.6 / np.maximum(speed, 0.1), 0.0)
-        delay = np.maximum(travel - s.length_m[rows] * 3.6 / self.free_flow_kmh[rows], 0.0)
-        age = np.where(newest_ms[rows] >= 0, np.maximum(end_ms - newest_ms[rows], 0) / 1000.0, -1.0)
-        simulated = True if self.simulated else None
-        shares = np.round(np.column_stack([e.probe_weight[at], e.loop_weight[at], e.memory_weight[at], e.network_weight[at]]), 3)
-        columns = zip(
-            rows.tolist(), known.tolist(), np.round(speed, 2).tolist(), np.round(e.p20_kmh[at], 2).tolist(), np.round(e.p80_kmh[at], 2).tolist(),
-            np.round(self.free_flow_kmh[rows], 1).tolist(), np.round(ratio, 3).tolist(), np.round(travel, 1).tolist(), np.round(delay, 1).tolist(),
-            los.tolist(), status.tolist(), jam.tolist(), np.round(e.confidence[at], 3).tolist(), e.origin[at].tolist(), np.round(age, 1).tolist(),
-            vehicles[rows].tolist(), shares.tolist(), strict=True,
-        )  # fmt: skip
-        out = []
-        for k, has, v, p20, p80, free, r, tt, late, grade, name, j, confidence, origin, old, count, mix in columns:
-            segment_id = s.segment_id[k]
-            f = flow.get(k)
-            record = SegmentState(
-                segment_id=segment_id,
-                window_start=start,
-                window_end=end,
-                status="final" if final else "provisional",
-                revision=revision,
-                origin=ORIGINS[origin],  # type: ignore[arg-type]
-                confidence=confidence,
-                represents=s.represents[k],
-                algorithm=ALGORITHM,
-                free_flow_kmh=free,
-                free_flow_method=self.free_flow_method[k],
-                flow_vph=f,
-                flow_source=None if f is None else "measured",
-                vehicle_count=count,
-                simulated=simulated,
-                data_age_s=old if old >= 0 else None,
-                **(
-                    {
-                        "speed_kmh": v, "speed_p20_kmh": p20, "speed_p80_kmh": p80, "speed_ratio": r, "travel_time_s": tt, "delay_s": late,
-                        "los": LOS_GRADES[grade], "datex_status": STATUS_NAMES[name], "jam_factor": j,
-                        "source_mix": SourceMix(**{n: x for n, x in zip(("probe", "loop", "memory", "network"), mix, strict=True) if x > 0}),
-                    }
-                    if has
-                    else {}
-                ),
-            )  # fmt: skip
-            out.append(Out(segment_id.encode(), encode(record), start_ms, f"segment-state:{segment_id}:{start_ms}:{revision}"))
-        return out
+        for _, r in sorted(window.sensors.items()):
+            if r.segment >= 0 and r.flow_vph is not None:
+                flow[r.segment] = r.flow_vph
+        columns = Columns(
+            rows, at, newest_ms[rows], vehicles[rows], flow[rows], np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
+        )
+        return self.states.records(start_ms, end_ms, revision, e, columns, final=final, simulated=self.simulated)
 
     # --------------------------------------------------------------------- state
 
@@ -299,7 +274,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
-            "estimator": self.estimator.export(),
+            "estimator": self.estimator.export(), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -328,3 +303,5 @@ class Fuser:
         self.health = {int(slot): {(f, p): msgspec.convert(h, HealthRow) for f, p, h in rows} for slot, rows in state["health"].items()}
         self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
         self.estimator.restore(state["estimator"])
+        self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
+        self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()
