@@ -20,7 +20,7 @@ import click
 
 from connectors import cities
 from connectors.cities import City
-from models.errors import EXIT_CONFIG, EXIT_FAILED, ConfigError
+from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE, ConfigError
 
 log = logging.getLogger("tilannekuva")
 
@@ -128,9 +128,16 @@ class _Group(click.Group):
         except ConfigError as e:
             click.echo(f"configuration: {e}", err=True)
             ctx.exit(EXIT_CONFIG)
-        except (ConnectionError, OSError) as e:
-            click.echo(f"failed: {e}", err=True)
-            ctx.exit(EXIT_FAILED)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as e:
+            from aiokafka.errors import KafkaError
+
+            if isinstance(e, OSError | KafkaError):
+                click.echo(f"failed: {e}", err=True)
+                ctx.exit(EXIT_FAILED)
+            log.critical("our own bug", exc_info=e)
+            ctx.exit(EXIT_SOFTWARE)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -171,6 +178,12 @@ def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, setting
 @click.option("--instance", default="1", show_default=True, help="Name of this worker among those of the city.")
 @click.option("--replication", default=1, show_default=True, help="Copies of topics that are created.")
 @click.option("--until-end", is_flag=True, help="Stop when everything in the raw topics is worked off and committed (after a replay).")
+@click.option(
+    "--session-timeout",
+    default=12.0,
+    show_default=True,
+    help="Seconds after which the partitions of a worker that went silent go to others.",
+)
 @click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port of loopback.")
 @_broker
 @_prefix
@@ -182,6 +195,7 @@ def process(
     instance: str,
     replication: int,
     until_end: bool,
+    session_timeout: float,
     metrics_port: int | None,
     broker: str,
     prefix: str,
@@ -195,7 +209,7 @@ def process(
     net = _load_network(c, network)
     s = WorkerSettings(
         bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication,  # type: ignore[arg-type]
-        until_end=until_end, metrics_port=metrics_port,
+        until_end=until_end, session_timeout_s=session_timeout, metrics_port=metrics_port,
     )  # fmt: skip
 
     async def main(stop: asyncio.Event) -> None:
