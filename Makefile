@@ -1,5 +1,6 @@
 # make demo   set up .venv and Kafka, then show Helsinki on this machine
 # make test   set up what is missing, then lint, types, imports and every test this machine can run
+# make soak   a quarter of an hour of killed workers and brokers: is anything lost, doubled or changed?
 #
 # Each set-up step installs what it needs where it may (Debian packages only as root), and otherwise says what it left out and why.
 
@@ -18,7 +19,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium demo test clean
+.PHONY: help venv lock kafka chromium demo test soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
@@ -70,6 +71,9 @@ test: venv kafka chromium
 	step lint-imports; \
 	step pytest $(ARGS); \
 	if [ $${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; fi
+
+soak: venv kafka
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

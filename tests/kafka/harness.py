@@ -20,13 +20,13 @@ from geo import store
 from geo.network import Network
 from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
 from streams import replays
-from streams.fuse import FuseSettings
 from streams.offline import Run, replay
 from tests.streams import world
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Two cores shared with others: a test waits long before it gives up.
 PATIENCE_S = 240.0
+OPEN = ("segment-state", "vehicle-position", "feed-health")
 
 
 @dataclass
@@ -45,9 +45,9 @@ class Town:
         store.save(self.network, self.network_folder)
         self.recording = world.write_recording(self.lines, self.folder / "recording")
 
-    def offline(self, *, max_items: int = 200) -> dict[str, dict[str, bytes]]:
+    def offline(self, prefix: str = "", *, max_items: int = 200) -> dict[str, dict[str, bytes]]:
         """What the offline driver makes of the recording: value by ce_id, by product; of the segment states only the finals."""
-        run = Run(self.city, self.network, fuse=FuseSettings())
+        run = Run(self.city, self.network, raw_prefix=prefix)
         found: dict[str, dict[str, bytes]] = {}
         for out in replay(run, replays.log_of([self.recording], self.city, max_items=max_items, simulated=False)):
             for product, outs in out.records.items():
@@ -93,10 +93,10 @@ class Worker:
         return self.log.read_text(errors="replace")[-3000:]
 
 
-async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200) -> str:
+async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200, speed: float | None = None) -> str:
     """The recording onto raw topics; returns the prefix."""
     await replays.to_kafka(
-        [town.recording], town.city, bootstrap, run, speed=None, max_items=max_items, simulated=False, stop=asyncio.Event()
+        [town.recording], town.city, bootstrap, run, speed=speed, max_items=max_items, simulated=False, stop=asyncio.Event()
     )
     return f"replay.{run}."
 
@@ -126,6 +126,17 @@ class Written:
         return {i: next(iter(v)) for i, v in self.by_id.items()}
 
 
+async def end(bootstrap: str, topic: str) -> int:
+    """Offset after the last message of a topic with one partition."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tp = TopicPartition(topic, 0)
+        return int((await consumer.end_offsets([tp]))[tp])
+    finally:
+        await consumer.stop()
+
+
 async def read(bootstrap: str, topics: Sequence[str]) -> dict[str, list[tuple[bytes, bytes, dict[str, bytes], int]]]:
     """Key, value, headers and offset of every record of topics with one partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
@@ -145,7 +156,7 @@ async def read(bootstrap: str, topics: Sequence[str]) -> dict[str, list[tuple[by
     return found
 
 
-async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[str]) -> dict[str, Written]:
+async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[str] = OPEN) -> dict[str, Written]:
     """Records by product; of the segment states only the finals."""
     names = {p: open_topic(town.city.name, p, prefix) for p in products if p in PRODUCTS}
     names |= {"dead-letter": dead_letter_topic(town.city.name, prefix), "late": late_topic(town.city.name, prefix)}
@@ -159,3 +170,14 @@ async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[st
             w.records += 1
             w.by_id.setdefault(headers["ce_id"].decode(), set()).add(value)
     return out
+
+
+def compare(expected: dict[str, dict[str, bytes]], found: dict[str, Written]) -> None:
+    """Every record that the offline driver makes is there, nothing else is, and each has the offline driver's bytes."""
+    for product, w in found.items():
+        have, want = w.one_each(), expected.get(product, {})
+        missing, phantom = sorted(set(want) - set(have)), sorted(set(have) - set(want))
+        assert not missing, f"{product}: {len(missing)} of {len(want)} are missing, e.g. {missing[:3]}"
+        assert not phantom, f"{product}: {len(phantom)} should not be there, e.g. {phantom[:3]}"
+        wrong = sorted(i for i in want if have[i] != want[i])
+        assert not wrong, f"{product}: {len(wrong)} differ, e.g. {have[wrong[0]]!r}, expected {want[wrong[0]]!r}"
