@@ -63,37 +63,32 @@ class Progress:
 
 
 class ShapePoints:
-    """All shapes resampled to even spacing, in one array each of points. Read-only: all trackers of a process share one."""
+    """All shapes resampled to even spacing, in one array of points. Read-only: all trackers of a process share one.
+
+    Eight bytes a point: coordinates are relative to the middle of the network, where 32-bit floats are exact to 4 mm at 50 km; everything else follows from them.
+    """
 
     def __init__(self, network: Network, spacing_m: float) -> None:
         lines, n = network.shapes.geometry, len(network.shapes)
+        some = len(lines.east_m) > 0
+        self.origin = (float(np.round(lines.east_m.mean())), float(np.round(lines.north_m.mean()))) if some else (0.0, 0.0)
         counts = np.empty(n, np.int64)
-        xs, ys, along, steps = [], [], [], []
+        xs, ys = [], []
+        self.length_m: F64 = np.zeros(n)
+        self.spacing_m: F64 = np.full(n, spacing_m)  #: by shape; never 0: search windows are divided by it
         for k in range(n):
             a, b = lines.start[k], lines.start[k + 1]
             s = lines.along_m[a:b]
             length = float(s[-1]) if b > a else 0.0
             parts = max(1, round(length / spacing_m))
             at = np.arange(parts + 1) * (length / parts)
-            xs.append(np.interp(at, s, lines.east_m[a:b]))
-            ys.append(np.interp(at, s, lines.north_m[a:b]))
-            along.append(at)
-            steps.append(np.full(parts + 1, length / parts or spacing_m))  # never 0: search windows are divided by it
+            xs.append((np.interp(at, s, lines.east_m[a:b]) - self.origin[0]).astype(np.float32))
+            ys.append((np.interp(at, s, lines.north_m[a:b]) - self.origin[1]).astype(np.float32))
+            self.length_m[k], self.spacing_m[k] = length, length / parts or spacing_m
             counts[k] = parts + 1
         self.first: I64 = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        empty = [np.empty(0)]
-        self.x, self.y = np.concatenate(xs or empty), np.concatenate(ys or empty)
-        self.along, self.step = np.concatenate(along or empty), np.concatenate(steps or empty)
-        dx, dy = np.diff(self.x, append=0.0), np.diff(self.y, append=0.0)
-        if n:
-            last = self.first[1:] - 1
-            dx[last] = dy[last] = 0.0
-        square = dx * dx + dy * dy
-        with np.errstate(divide="ignore"):
-            self.inverse = np.where(square > 0, 1.0 / square, 0.0)
-            norm = np.where(square > 0, 1.0 / np.sqrt(square), 0.0)
-        self.dx, self.dy, self.ux, self.uy = dx, dy, dx * norm, dy * norm
-        self.length_m: F64 = np.array([a[-1] for a in along]) if n else np.empty(0)
+        none = [np.empty(0, np.float32)]
+        self.x, self.y = np.concatenate(xs or none), np.concatenate(ys or none)
 
 
 class Tracker:
@@ -197,13 +192,12 @@ class Tracker:
             ago, ahead = np.clip(apart, 0.0, cfg.max_gap_s), np.clip(-apart, 0.0, cfg.max_gap_s)
             low = np.maximum(s0 - cfg.back_m - cfg.max_speed_mps * ago, 0.0)
             high = np.minimum(s0 + cfg.back_m + cfg.max_speed_mps * ahead, self.points.length_m[k])
-            base = self.points.first[k]
-            spacing = self.points.step[base]
+            base, spacing = self.points.first[k], self.points.spacing_m[k]
             i0 = np.floor(low / spacing).astype(np.int64)
             width = np.ceil((high - low) / spacing).astype(np.int64) + 2
             unknown = np.zeros(rows.size)
             foot, dist2 = self._project(
-                base, self.points.first[k + 1], i0, width, int(width.max()), east_m[rows], north_m[rows],
+                base, self.points.first[k + 1], spacing, i0, width, int(width.max()), east_m[rows], north_m[rows],
                 np.maximum(s0 + 8.0 * (ahead - ago), 0.0), (8.0 * apart) ** 2 + 100.0, unknown, unknown,
             )  # fmt: skip
             on[rows] = dist2 <= cfg.leave_m * cfg.leave_m
@@ -230,8 +224,7 @@ class Tracker:
 
         reach = np.where(blind, cfg.max_speed_mps * dt, 1.5 * ds + 5.0 * dt) + cfg.back_m
         low = np.maximum(s0 - cfg.back_m, 0.0)
-        base = self.points.first[shape]
-        spacing = self.points.step[base]
+        base, spacing = self.points.first[shape], self.points.spacing_m[shape]
         i0 = np.floor(low / spacing).astype(np.int64)
         width = np.ceil((np.minimum(s0 + reach, self.points.length_m[shape]) - low) / spacing).astype(np.int64) + 2
         foot, dist2 = np.zeros(len(slot)), np.full(len(slot), np.inf)
@@ -241,7 +234,7 @@ class Tracker:
             if rows.size:
                 columns = hi if hi < edges[-1] else int(width[rows].max())
                 foot[rows], dist2[rows] = self._project(
-                    base[rows], self.points.first[shape[rows] + 1], i0[rows], width[rows], columns, east_m[rows], north_m[rows],
+                    base[rows], self.points.first[shape[rows] + 1], spacing[rows], i0[rows], width[rows], columns, east_m[rows], north_m[rows],
                     expected[rows], var[rows], heading[0][rows], heading[1][rows],
                 )  # fmt: skip
         weight = np.maximum(1.0, np.minimum(cfg.correlation_s, cfg.correlation_s / np.maximum(dt, 1e-3)))
@@ -256,23 +249,32 @@ class Tracker:
         return dist2 <= cfg.leave_m * cfg.leave_m, s, np.where(jump, noise, (1.0 - gain) * var)
 
     def _project(
-        self, base: I64, end: I64, i0: I64, width: I64, columns: int, x: F64, y: F64, expected: F64, var: F64, ux: F64, uy: F64
+        self,
+        base: I64,
+        end: I64,
+        spacing: F64,
+        i0: I64,
+        width: I64,
+        columns: int,
+        x: F64,
+        y: F64,
+        expected: F64,
+        var: F64,
+        ux: F64,
+        uy: F64,
     ) -> tuple[F64, F64]:
         """Cheapest foot point of each fix within its window: across, along and course terms. Returns s and squared distance."""
-        cfg = self.settings
-        j: NDArray[np.int64] = np.arange(columns)
+        cfg, points = self.settings, self.points
+        j: NDArray[np.int64] = np.arange(columns + 1)
         index = (base + i0)[:, None] + j
-        valid = (j < width[:, None]) & (index < end[:, None])
+        valid = (j[:-1] < width[:, None]) & (index[:, :-1] < end[:, None])
         index = np.minimum(index, (end - 1)[:, None])
-        rx, ry = x[:, None] - self.points.x[index], y[:, None] - self.points.y[index]
-        dx, dy = self.points.dx[index], self.points.dy[index]
-        u = np.minimum(np.maximum((rx * dx + ry * dy) * self.points.inverse[index], 0.0), 1.0)
-        rx, ry = rx - u * dx, ry - u * dy
-        d2 = rx * rx + ry * ry
-        s = self.points.along[index] + u * self.points.step[index]
+        px, py = points.x[index].astype(np.float64), points.y[index].astype(np.float64)
+        u, d2, course, norm = _foot(px, py, (x - points.origin[0])[:, None], (y - points.origin[1])[:, None], ux[:, None], uy[:, None])
+        s = (i0[:, None] + j[:-1] + u) * spacing[:, None]
         ahead = s - expected[:, None]
-        course = ux[:, None] * self.points.ux[index] + uy[:, None] * self.points.uy[index]
-        cost = d2 / (cfg.sigma_m * cfg.sigma_m) + ahead * ahead / (9.0 * var[:, None] + 400.0) + np.where(course < -0.3, 9.0, 0.0)
+        across = d2 * (1.0 / (cfg.sigma_m * cfg.sigma_m))
+        cost = across + ahead * ahead * (1.0 / (9.0 * var + 400.0))[:, None] + np.where(course < -0.3 * norm, 9.0, 0.0)
         best = np.argmin(np.where(valid, cost, np.inf), axis=1)
         row = np.arange(len(base))
         return s[row, best], d2[row, best]
@@ -288,22 +290,18 @@ class Tracker:
 
     def _search(self, shape: int, x: float, y: float, ux: float, uy: float, odometer_m: float) -> float | None:
         """Where on the whole shape a fix lies; metres along it, or None when it does not lie on it."""
-        cfg, (a, b) = self.settings, (self.points.first[shape], self.points.first[shape + 1])
-        rx, ry = x - self.points.x[a:b], y - self.points.y[a:b]
-        dx, dy = self.points.dx[a:b], self.points.dy[a:b]
-        u = np.minimum(np.maximum((rx * dx + ry * dy) * self.points.inverse[a:b], 0.0), 1.0)
-        rx, ry = rx - u * dx, ry - u * dy
-        d2 = rx * rx + ry * ry
-        course = ux * self.points.ux[a:b] + uy * self.points.uy[a:b]
-        s = self.points.along[a:b] + u * self.points.step[a:b]
+        cfg, points = self.settings, self.points
+        at = slice(points.first[shape], points.first[shape + 1])
+        px, py = points.x[at].astype(np.float64), points.y[at].astype(np.float64)
+        u, d2, course, norm = _foot(px, py, x - points.origin[0], y - points.origin[1], ux, uy)
+        s = (np.arange(len(u)) + u) * points.spacing_m[shape]
         cost = d2 / (cfg.sigma_m * cfg.sigma_m) + np.where(course < 0.0, 16.0, 0.0)
-        if np.isfinite(
-            odometer_m
-        ):  # HFP counts from the start of the trip, and is called unreliable: a weak hint between two passes of a loop
+        if np.isfinite(odometer_m):
+            # HFP counts from the start of the trip, and is called unreliable: a weak hint between two passes of a loop
             miss = (s - odometer_m) / (300.0 + 0.2 * odometer_m)
             cost = cost + miss * miss
         best = int(np.argmin(cost))
-        if d2[best] > cfg.join_m * cfg.join_m or course[best] < -0.3:
+        if d2[best] > cfg.join_m * cfg.join_m or course[best] < -0.3 * norm[best]:
             return None
         return float(s[best])
 
@@ -317,3 +315,14 @@ class Tracker:
         for name in self.COLUMNS:
             column = getattr(self, name)
             column[slots] = np.frombuffer(data[name], column.dtype)
+
+
+def _foot(px: F64, py: F64, x: F64 | float, y: F64 | float, ux: F64 | float, uy: F64 | float) -> tuple[F64, F64, F64, F64]:
+    """Of a fix and the stretches between neighbouring points (last axis): share of the stretch, squared distance, course along it times its length, its length."""
+    ax, ay = px[..., :-1], py[..., :-1]
+    dx, dy = px[..., 1:] - ax, py[..., 1:] - ay
+    square = dx * dx + dy * dy
+    rx, ry = x - ax, y - ay
+    u = np.minimum(np.maximum((rx * dx + ry * dy) / np.maximum(square, 1e-9), 0.0), 1.0)
+    rx, ry = rx - u * dx, ry - u * dy
+    return u, rx * rx + ry * ry, ux * dx + uy * dy, np.sqrt(square)

@@ -129,7 +129,7 @@ def expand(walked: Walked, slot: I64, t0_ms: I64, t1_ms: I64) -> Traversals:
         total[walked.way[rows]] += driven[rows]
     left, until = np.zeros(n), t1_ms.copy()
     begin, end = np.zeros(len(step), np.int64), np.zeros(len(step), np.int64)
-    last = np.zeros(n, np.int64)  # the row of each way's first piece, the last one walked
+    last = np.full(n, -1, np.int64)  # the row of each way's first piece, the last one walked; -1: a way without pieces
     for rows in steps:
         w = walked.way[rows]
         last[w] = rows
@@ -138,7 +138,8 @@ def expand(walked: Walked, slot: I64, t0_ms: I64, t1_ms: I64) -> Traversals:
         share = np.where(total[w] > 0, left[w] / np.where(total[w] > 0, total[w], 1.0), 0.0)
         until[w] = t1_ms[w] - np.floor((t1_ms[w] - t0_ms[w]) * share).astype(np.int64)
         begin[rows] = until[w]
-    begin[last] = t0_ms
+    some = last >= 0
+    begin[last[some]] = t0_ms[some]
     keep = np.flatnonzero((driven > 0) | (end > begin) | (step == 0))  # the last piece always: there the vehicle is
     keep = keep[np.lexsort((-step[keep], walked.way[keep]))]
     return Traversals(
