@@ -56,4 +56,4 @@ PARSERS: dict[Family, type[Parser]] = {
 def parser(feed: FeedSettings, city: City) -> Parser:
     """The parser of one feed."""
     made = PARSERS[feed.family](feed, city)
-    return OfTheCity(made, city.box) if feed.wider else made
+    return OfTheCity(made, city.box) if feed.wider and not isinstance(made, Remembers) else made

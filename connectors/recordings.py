@@ -126,10 +126,10 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
             raise ConfigError("recording", "path", str(path), "a file or folder that exists")
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         before = len(found)
-        snapshots: list[Path] = []
+        snapshots: dict[str, list[Path]] = {}
         for file in files:
             if file.suffix == ".pb":
-                snapshots.append(file)
+                snapshots.setdefault(_feed(city, "gtfs_realtime", file), []).append(file)
                 continue
             known = recorded.recognise(file)
             kind = (known.family, known.read) if known is not None else _recognise(file) or documents.recognise(file, city)
@@ -140,9 +140,8 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
                 continue
             feed = _feed(city, kind[0], file, known.address if known is not None else "")
             found.append(Recording(feed, (file,), partial(kind[1], file)))
-        if snapshots:
-            feed = _feed(city, "gtfs_realtime", snapshots[0])
-            found.append(Recording(feed, tuple(snapshots), partial(_snapshots, tuple(snapshots))))
+        for feed, own in snapshots.items():
+            found.append(Recording(feed, tuple(own), partial(_snapshots, tuple(own))))
         if len(found) == before:
             raise ConfigError("recording", "path", str(path), _EXPECTED)
     order = [f.name for f in city.feeds]

@@ -74,6 +74,15 @@ def test_folder_or_file_names_tell_which_of_several_feeds_is_meant(tmp_path: Pat
         assert [r.feed for r in plan(tmp_path / name, city).recordings] == [feed]
 
 
+def test_snapshots_of_several_feeds_stay_apart(tmp_path: Path) -> None:
+    table = {"family": "gtfs_realtime", "cadence_s": 60, "http": [{"url": "https://example.org/x", "every_s": 60}]}
+    city = load(GOLDEN / "fixture.toml", {"feeds.buses": table, "feeds.trams": table})
+    for feed in ("buses", "trams"):
+        (tmp_path / feed).mkdir()
+        (tmp_path / feed / "vp_1773120600.pb").write_bytes(b"")
+    assert [(r.feed, len(r.paths)) for r in plan(tmp_path, city).recordings] == [("buses", 1), ("trams", 1)]
+
+
 def test_a_folder_of_documents_goes_through_whole() -> None:
     chosen = plan(GOLDEN / "datex2", CITY)
     assert chosen.skipped  # the files of what is expected

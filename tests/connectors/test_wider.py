@@ -12,7 +12,7 @@ from google.transit import gtfs_realtime_pb2 as pb
 from connectors.cities import City, load
 from connectors.columns import Parsed
 from connectors.envelope import SCHEMA, Envelope, Item
-from connectors.families import parser
+from connectors.families import Remembers, parser
 from connectors.run import FeedConnector
 from models.clock import parse_ms
 
@@ -55,6 +55,11 @@ def test_calls_are_those_of_vehicles_that_are_here() -> None:
     assert (len(parsed.vehicles or []), parsed.stated) == (0, [])
     assert parsed.passed == {"cancellation": 1, "not_monitored": 1, "no_place": 1, "outside_box": 4}
     assert parsed.events == len(parsed.rejects) == 2
+
+
+def test_a_parser_that_remembers_is_not_wrapped() -> None:
+    city = load(GOLDEN / "fixture.toml", {"feeds.datex2.wider": True})
+    assert isinstance(parser(city.feed("datex2"), city), Remembers)
 
 
 @pytest.mark.parametrize("city", ["oslo", "amsterdam", "paris"])
