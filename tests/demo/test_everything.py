@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -15,9 +16,12 @@ from typing import Any
 import aiohttp
 import jsonschema
 import pytest
+import trustme
 from aiokafka import AIOKafkaConsumer
 
-from demo.servers import pick_port
+from demo.recording import HELSINKI
+from demo.run import DemoFeeds
+from demo.servers import Tls, pick_port
 from deploy.kafka.broker import find_tansu
 from models.schemas import schema
 from models.topics import open_topic
@@ -42,6 +46,34 @@ async def picture(port: int, wanted: float) -> dict[str, Any]:
                 return seen
             await asyncio.sleep(1)
     raise AssertionError(f"no picture within {PATIENCE_S:.0f} s: { {k: str(v)[:300] for k, v in seen.items()} }")
+
+
+async def test_up_reads_live_services_over_tls(tmp_path: Path, kafka: str) -> None:
+    """``up`` is the demo with other addresses: here a broker behind TLS, whose certificate is checked, as the live one's."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    for name, blob in (("ca", authority.cert_pem), ("cert", certificate.cert_chain_pems[0]), ("key", certificate.private_key_pem)):
+        blob.write_to_path(str(tmp_path / f"{name}.pem"))
+    shutil.copytree(HELSINKI / "network", tmp_path / "networks" / "helsinki")
+    port = pick_port("127.0.0.1", 0, "port")
+    async with DemoFeeds(mqtt_tls_port=0, tls=Tls(tmp_path / "cert.pem", tmp_path / "key.pem")) as feeds:
+        assert feeds.addresses.mqtt_tls is not None
+        changes = feeds.overrides() | {"feeds.hfp.mqtt.url": feeds.addresses.mqtt_tls, "feeds.hfp.mqtt.ca_file": str(tmp_path / "ca.pem")}
+        sets = [part for key, value in changes.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+        up = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tilannekuva", "up", "helsinki", "--broker", kafka, "--port", str(port), *sets),
+            cwd=ROOT,
+            env={**os.environ, "TILANNEKUVA_DATA": str(tmp_path)},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            seen = await picture(port, time.monotonic() + PATIENCE_S)
+            assert any(f["properties"]["feed"] == "hfp" for f in seen["vehicles"]["features"])
+        finally:
+            up.send_signal(signal.SIGTERM)
+            code = await asyncio.wait_for(up.wait(), 60)
+    assert code == 0
 
 
 async def records(broker: str, product: str, count: int) -> list[dict[str, Any]]:
