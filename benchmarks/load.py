@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from connectors.envelope import TICK_MS, Envelope, Item, Source, encode
 from connectors.gather import Gatherer, partition_of
 from geo import assemble, store
 from geo.build import build
-from geo.network import Network, Schedule, Segments
+from geo.network import Lines, Network, Schedule, Segments
 from models.topics import raw_topic
 from streams.admin import Probe, admin_of, ensure_topics
 from streams.cells import WINDOW_MS
@@ -40,48 +41,53 @@ def grid(city: City, segments: int, shapes: int, *, spacing_m: float = 110.0, pi
         pieces_a_shape: streets that a shape runs over; at 110 m each, 160 are a bus line of 17 km.
     """
     side = max(3, int(np.sqrt(segments / 4)) + 1)
-    plane_east, plane_north = 350_000.0, 6_640_000.0  # within the box of Helsinki, on EPSG:3067
-    at = [(plane_east + i * spacing_m, plane_north + j * spacing_m) for i in range(side) for j in range(side)]
-    streets: list[assemble.Street] = []
-    for i in range(side):
-        for j in range(side):
-            for di, dj in ((1, 0), (0, 1)):
-                if i + di < side and j + dj < side:
-                    a, b = i * side + j, (i + di) * side + j + dj
-                    name, points = f"{i:05d}{j:05d}{di}", np.array([at[a], at[b]])
-                    streets.append(assemble.Street(f"{name}f", points, a, b, "residential", opposite=f"{name}b"))
-                    streets.append(assemble.Street(f"{name}b", points[::-1], b, a, "residential", opposite=f"{name}f"))
-    made = assemble.segments(streets)
-    successors: dict[int, list[int]] = {}
-    for k, node in enumerate(made.from_node.tolist()):
-        successors.setdefault(node, []).append(k)
+    node = np.arange(side * side).reshape(side, side)
+    a = np.r_[node[:-1].ravel(), node[:, :-1].ravel()]
+    b = np.r_[node[1:].ravel(), node[:, 1:].ravel()]
+    n = 2 * len(a)
+    from_node, to_node, opposite = np.empty(n, np.int64), np.empty(n, np.int64), np.arange(n) ^ 1
+    from_node[0::2], to_node[0::2], from_node[1::2], to_node[1::2] = b, a, a, b
+    east, north = 350_000.0 + node.ravel() // side * spacing_m, 6_640_000.0 + node.ravel() % side * spacing_m  # in the box of Helsinki
+    ends = np.column_stack([from_node, to_node]).ravel()
+    length = np.full(n, spacing_m)
+    made = Segments(
+        segment_id=[f"g{k // 2:08d}{'bf'[k % 2]}" for k in range(n)],
+        geometry=Lines(np.arange(0, 2 * n + 1, 2), east[ends], north[ends], np.tile([0.0, spacing_m], n)),
+        length_m=length,
+        from_node=from_node,
+        to_node=to_node,
+        road_class=["residential"] * n,
+        represents=["general_traffic"] * n,
+        speed_limit_kmh=np.full(n, np.nan),
+        lanes=np.full(n, -1, np.int8),
+        bus_lane=np.full(n, -1, np.int8),
+        signal=np.full(n, -1, np.int8),
+        opposite=opposite,
+        name=[None] * n,
+        osm_way_ids=[[]] * n,
+    )
+    order = np.argsort(from_node, kind="stable")
+    first = np.searchsorted(from_node[order], np.arange(side * side + 1))
+    along = (a < side * (side - 1))[np.arange(n) // 2] & (b - a == side)[np.arange(n) // 2]  # its axis
     rng = np.random.default_rng(seed)
     points, pieces = [], []
     for _ in range(shapes):
-        walk = [int(rng.integers(0, len(made)))]
+        walk = [int(rng.integers(0, n))]
         while len(walk) < pieces_a_shape:
-            onward = [k for k in successors[int(made.to_node[walk[-1]])] if k != made.opposite[walk[-1]]]
-            straight = [k for k in onward if _same_way(made, walk[-1], k)]
-            walk.append(straight[0] if straight and rng.random() < 0.8 else onward[int(rng.integers(0, len(onward)))])
-        first = made.geometry.start[walk]
-        corners = [(made.geometry.east_m[f], made.geometry.north_m[f]) for f in first]
-        end = made.geometry.start[walk[-1] + 1] - 1
-        points.append(np.array([*corners, (made.geometry.east_m[end], made.geometry.north_m[end])]))
-        pieces.append([(n * spacing_m, (n + 1) * spacing_m, k, 0.0) for n, k in enumerate(walk)])
+            here = walk[-1]
+            onward = order[first[to_node[here]] : first[to_node[here] + 1]]
+            onward = onward[onward != opposite[here]]
+            straight = onward[(along[onward] == along[here]) & (onward % 2 == here % 2)]
+            walk.append(int(straight[0]) if len(straight) and rng.random() < 0.8 else int(rng.choice(onward)))
+        corners = np.r_[from_node[walk], to_node[walk[-1:]]]
+        points.append(np.column_stack([east[corners], north[corners]]))
+        pieces.append([(k * spacing_m, (k + 1) * spacing_m, s, 0.0) for k, s in enumerate(walk)])
     routes = [f"{1 + k % 9}{k:04d}" for k in range(shapes)]
     network = Network(
         city.name, "0", city.crs, made, assemble.shapes([f"{r}:0" for r in routes], points, pieces),
         Schedule({}, {}, {(r, 0): (k,) for k, r in enumerate(routes)}), "made-up grid", "CC0-1.0", "", generated=True,
     )  # fmt: skip
     return store.versioned(network)
-
-
-def _same_way(segments: Segments, a: int, b: int) -> bool:
-    lines = segments.geometry
-    (i, j), (k, m) = ((int(lines.start[s]), int(lines.start[s + 1]) - 1) for s in (a, b))
-    one = (lines.east_m[j] - lines.east_m[i], lines.north_m[j] - lines.north_m[i])
-    other = (lines.east_m[m] - lines.east_m[k], lines.north_m[m] - lines.north_m[k])
-    return bool(one[0] * other[0] + one[1] * other[1] > 0.9 * np.hypot(*one) * np.hypot(*other))
 
 
 def helsinki(city: City, lines: Path | None = None) -> tuple[Network, Path, str]:
@@ -183,6 +189,9 @@ def _producer(bootstrap: str) -> AIOKafkaProducer:
         max_batch_size=1024 * 1024,
         max_request_size=8 * 1024 * 1024,
     )
+
+
+logging.getLogger("aiokafka").setLevel(logging.ERROR)  # "not leader yet" of topics just made is retried and means nothing
 
 
 async def fill_raw(bootstrap: str, city: City, prefix: str, log: Iterable[Record]) -> int:

@@ -1,0 +1,244 @@
+"""Where the time of the pipeline goes: the driver's own steps, in this process, each under a clock of CPU time. No profiler: a timer a call, and a call is an envelope.
+
+Publishing is measured apart, with the records that the steps gave; so is the floor: what decoding, encoding and publishing alone would cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+import streams.driver
+import streams.observe
+from benchmarks.load import Record
+from connectors.cities import City
+from connectors.envelope import decode as decode_envelope
+from connectors.hfp.parse import _decode as decode_hfp
+from connectors.kafka import make_producer
+from geo.network import Network
+from models.clock import rfc3339_column
+from models.records import VehiclePosition
+from models.topics import partials_topic, state_topic
+from streams import partial as wire
+from streams.driver import DriverSettings, FuseStep, ObserveStep, PartitionDriver
+from streams.fuse import Fuser
+from streams.observe import Ground, Observer
+from streams.outputs import Out, Outputs
+from streams.snapshots import Snapshot, SnapshotStore
+from streams.writer import Writer
+
+#: What is measured under which name. A timer inside another takes its time away from the outer one.
+REST = "observe: columns, routes, bookkeeping"
+OBSERVER = {
+    "parser.parse": "decode JSON into columns",
+    "vehicles.slots_of": "clean, dedupe, order",
+    "vehicles.recall": "clean, dedupe, order",
+    "plane.to_plane": "match",
+    "tracker.step": "match",
+    "tracker.locate": "match",
+    "free.step": "match",
+    "pieces.place": "match",
+    "pieces.rows": "sums",
+    "pieces.free_rows": "sums",
+    "flush": "sums",
+    "position_writer.write": "encode vehicle-position",
+    "export": "snapshots",
+    "feed_envelopes": REST,
+}
+FUSER = {"feed": "windows and fusion", "_records": "encode segment-state", "export": "snapshots"}
+
+
+class Clock:
+    """CPU time of this thread by name; nested timers are exclusive."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)
+        self._inner: list[float] = []
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            self._inner.append(0.0)
+            began = time.thread_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                whole = time.thread_time() - began
+                self.spent[name] += whole - self._inner.pop()
+                self.calls[name] += 1
+                if self._inner:
+                    self._inner[-1] += whole
+
+        return run
+
+    def wrap(self, owner: Any, path: str, name: str) -> None:
+        """Put a timer in front of a method, found by its dotted path."""
+        *way, method = path.split(".")
+        for step in way:
+            owner = getattr(owner, step)
+        setattr(owner, method, self.timed(name, getattr(owner, method)))
+
+
+class _Sink:
+    """Keeps what the driver writes, and publishes it now and then under a clock of its own: the producer works beside the event loop."""
+
+    def __init__(self, writer: Writer, store: SnapshotStore, keep: int) -> None:
+        self.writer, self.store, self.keep = writer, store, keep
+        self.partials: list[bytes] = []
+        self.positions: list[Out] = []  #: the first ``keep``
+        self.publish_s = 0.0
+        self._held: list[Outputs] = []
+        self._partials: list[bytes] = []
+        self._snapshots: list[Snapshot] = []
+        self._records = 0
+
+    async def write(self, outputs: Outputs) -> None:
+        self._held.append(outputs)
+        self._records += len(outputs)
+
+    async def partial(self, data: bytes, log_ms: int) -> None:
+        self.partials.append(data)
+        self._partials.append(data)
+
+    async def snapshot(self, snapshot: Snapshot, log_ms: int) -> None:
+        self._snapshots.append(snapshot)
+
+    async def settle(self) -> None:
+        return
+
+    async def publish(self, at_least: int) -> None:
+        """Write what is held as the worker does, when it is so much."""
+        if self._records < at_least:
+            return
+        held, partials, snapshots = self._held, self._partials, self._snapshots
+        self._held, self._partials, self._snapshots, self._records = [], [], [], 0
+        began = time.process_time()
+        for out in held:
+            await self.writer.write(out)
+        for data in partials:
+            await self.writer.send(partials_topic(self.writer.city.name, self.writer.prefix), 0, b"", data, 0)
+        for snapshot in snapshots:
+            await self.store.write(self.writer, snapshot, 0)
+        await self.writer.settle()
+        self.publish_s += time.process_time() - began
+        for out in held:
+            if len(self.positions) < self.keep:
+                self.positions += out.records.get("vehicle-position", [])
+
+
+class _Message:
+    __slots__ = ("offset", "timestamp_ms", "value")
+
+    def __init__(self, offset: int, value: bytes, timestamp_ms: int) -> None:
+        self.offset, self.value, self.timestamp_ms = offset, value, timestamp_ms
+
+    def ack(self) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Where the CPU time of a log went."""
+
+    us: dict[str, float]  #: microseconds a message, by step, most first
+    positions: list[Out]  #: some of the records, for the floor
+
+
+async def shares(bootstrap: str, city: City, network: Network, prefix: str, log: Iterable[Record]) -> Shares:
+    """The log through the drivers in this process, what comes out published to the topics of ``prefix``, which are there already."""
+    producer = make_producer(bootstrap, "benchmark-steps")
+    await producer.start()
+    sink = _Sink(Writer(producer, city, prefix), SnapshotStore(bootstrap, state_topic(city.name, prefix)), keep=50_000)
+    clock = Clock()
+    ground = Ground(network)
+    now = [0.0]  # log time stands for the wall: a snapshot every 3 s of it
+    drivers: dict[tuple[str, int], PartitionDriver] = {}
+
+    def observe(feed: str, partition: int) -> PartitionDriver:
+        observer = Observer(city, feed, partition, ground)
+        for path, name in OBSERVER.items():
+            if path not in ("pieces.place", "pieces.rows", "pieces.free_rows", "plane.to_plane"):  # shared by all observers: wrapped once
+                clock.wrap(observer, path, name)
+        return PartitionDriver(lambda: ObserveStep(observer), sink, lambda: now[0], DriverSettings())
+
+    for path, name in OBSERVER.items():
+        if path.startswith("pieces."):
+            clock.wrap(ground, path, name)
+    clock.wrap(ground.matching, "plane.to_plane", "match")
+    fuser = Fuser(city, network)
+    for path, name in FUSER.items():
+        clock.wrap(fuser, path, name)
+    fuse = PartitionDriver(lambda: FuseStep(fuser), sink, lambda: now[0], DriverSettings())
+    kept = streams.driver.decode, streams.observe.impossible, wire.decode
+    streams.driver.decode = clock.timed("unpack envelopes", decode_envelope)
+    streams.observe.impossible = clock.timed("clean, dedupe, order", streams.observe.impossible)
+    wire.decode = clock.timed("windows and fusion", wire.decode)
+    gc.collect()
+    messages, offsets, fused = 0, dict[tuple[str, int], int](), 0
+    began = time.process_time()
+    try:
+        for r in log:
+            key = (r.feed, r.partition)
+            driver = drivers.get(key) or drivers.setdefault(key, observe(*key))
+            offset = offsets[key] = offsets.get(key, -1) + 1
+            now[0] = r.ingest_ms / 1000
+            await driver.feed(_Message(offset, r.value, r.ingest_ms), more=True)
+            await driver.maybe_snapshot()
+            messages += r.items
+            while fused < len(sink.partials):
+                await fuse.feed(_Message(fused, sink.partials[fused], r.ingest_ms), more=True)
+                fused += 1
+            await fuse.maybe_snapshot()
+            await sink.publish(20_000)
+        for driver in (*drivers.values(), fuse):
+            await driver.maybe_snapshot(force=True)
+        await sink.publish(0)
+    finally:
+        streams.driver.decode, streams.observe.impossible, wire.decode = kept
+        await producer.stop()
+    whole_s = time.process_time() - began
+    spent = dict(clock.spent) | {"publish": sink.publish_s}
+    spent["driver"] = whole_s - sum(spent.values())
+    return Shares({name: round(s / messages * 1e6, 2) for name, s in sorted(spent.items(), key=lambda x: -x[1])}, sink.positions)
+
+
+async def floor(bootstrap: str, city: City, prefix: str, log: list[Record], positions: list[Out]) -> dict[str, float]:
+    """Microseconds a message of the least that any pipeline must do: decode the JSON, encode a record, publish it with its headers."""
+    bodies = [item.body for r in log if r.items for item in decode_envelope(r.value).items][: len(positions)]
+    records = [msgspec.json.decode(o.value, type=VehiclePosition) for o in positions[:20_000]]
+    encode = msgspec.json.Encoder().encode
+
+    def each(call: Callable[[Any], Any], values: list[Any]) -> float:
+        began = time.process_time()
+        for v in values:
+            call(v)
+        return (time.process_time() - began) / max(len(values), 1) * 1e6
+
+    out = {"decode": each(decode_hfp, bodies), "encode": each(encode, records)}
+    producer = make_producer(bootstrap, "benchmark-floor")
+    await producer.start()
+    writer = Writer(producer, city, prefix)
+    topic, constant = writer.topic("vehicle-position"), writer._constant("vehicle-position")
+    times = rfc3339_column(np.array([o.time_ms for o in positions], np.int64))
+    prepared = [[*constant, ("ce_id", o.ce_id.encode()), ("ce_time", t.encode())] for o, t in zip(positions, times, strict=True)]
+    sent = []
+    began = time.process_time()
+    batch = producer.create_batch()
+    for o, headers in zip(positions, prepared, strict=True):
+        if batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers) is None:
+            sent.append(await producer.send_batch(batch, topic, partition=0))
+            batch = producer.create_batch()
+            batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers)
+    sent.append(await producer.send_batch(batch, topic, partition=0))
+    await asyncio.gather(*sent)
+    out["publish"] = (time.process_time() - began) / max(len(positions), 1) * 1e6
+    await producer.stop()
+    return out
