@@ -18,9 +18,10 @@ from models.clock import rfc3339
 from models.errors import ConfigError
 from serve import assets, metrics, rest
 from serve.http import AccessLogger, errors, on_prepare, security_headers
+from serve.hub import Hub
+from serve.log import KafkaLog, Log
 from serve.reader import Reader
 from serve.rest import BACKGROUND, CITIES, City, Served
-from serve.sse import Hub
 from serve.state import Applied, Picture
 
 log = logging.getLogger("serve")
@@ -46,9 +47,20 @@ def check_background(background: str | None) -> str | None:
 
 
 def make_app(
-    cities: Sequence[City], *, reader: Reader | None = None, pictures: dict[str, Picture] | None = None, background: str | None = None
+    cities: Sequence[City],
+    *,
+    reader: Reader | None = None,
+    pictures: dict[str, Picture] | None = None,
+    background: str | None = None,
+    log: Log | None = None,
 ) -> web.Application:
-    """The application. ``pictures``: by city; new ones when they are not given. Without ``reader`` it is always ready: somebody else feeds the pictures."""
+    """The application.
+
+    Args:
+        reader: feeds the pictures; without one it is always ready, and somebody else feeds them.
+        pictures: by city; new ones when they are not given.
+        log: where those who come back late are given what they missed from; without it only from memory.
+    """
     app = web.Application(middlewares=[errors])
     by_name: dict[str, Served] = {}
 
@@ -67,7 +79,7 @@ def make_app(
 
     for city in cities:
         held = (pictures or {}).get(city.name) or Picture(city.name)
-        by_name[city.name] = Served(city, held, Hub(partial(status, city.name)))
+        by_name[city.name] = Served(city, held, Hub(held, partial(status, city.name), log))
     app[CITIES] = by_name
     app[BACKGROUND] = {"tiles": tiles} if (tiles := check_background(background)) else {}
     if reader is not None:
@@ -119,12 +131,18 @@ async def serve(
     def tell(picture: Picture, batch: list[tuple[Applied, int, int]]) -> None:
         app[CITIES][picture.city].hub.publish(batch)
 
+    def begin(picture: Picture, product: str, partition: int, offset: int) -> None:
+        app[CITIES][picture.city].hub.begin(product, partition, offset)
+
+    warming: set[asyncio.Task[object]] = set()
+
     def ready() -> None:
         for s in app[CITIES].values():
             s.hub.announce("ready")
+            warming.add(asyncio.create_task(s.tiles.get(0, 0, 0)))  # the network is laid out before somebody waits for it
 
-    reader = Reader(list(pictures.values()), bootstrap, tell, ready)
-    app = make_app(cities, reader=reader, pictures=pictures, background=background)
+    reader = Reader(list(pictures.values()), bootstrap, tell, ready, begin)
+    app = make_app(cities, reader=reader, pictures=pictures, background=background, log=KafkaLog(bootstrap, prefix))
     runner = web.AppRunner(
         app,
         access_log_class=AccessLogger,
@@ -143,7 +161,8 @@ async def serve(
         if reading.done():
             reading.result()
     finally:
-        stopping.cancel()
+        for task in (stopping, *warming):
+            task.cancel()
         await runner.cleanup()
         if reading is not None:
             if not stop.is_set():

@@ -179,6 +179,24 @@ def integer(request: web.Request, name: str, default: int, least: int, most: int
     return int(text)
 
 
+def number(request: web.Request, name: str, least: float, most: float) -> float | None:
+    """None when it is not given.
+
+    Raises:
+        web.HTTPBadRequest: not a number within the limits.
+    """
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text) if text.isascii() else math.nan
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise bad_query(f"{name} = {text[:40]!r}, expected a number {least:g}-{most:g}")
+    return value
+
+
 def box(request: web.Request) -> Box | None:
     """``bbox=west,south,east,north`` in degrees (OGC API Features); None when it is not given.
 

@@ -30,6 +30,8 @@ class GatewayCollector(Collector):
         stale = CounterMetricFamily("tilannekuva_gateway_older", "Records older than what was held", labels=["city", "product"])
         clients = GaugeMetricFamily("tilannekuva_gateway_stream_clients", "Clients of the event stream", labels=["city"])
         cut = CounterMetricFamily("tilannekuva_gateway_stream_cut", "Clients cut because they read too slowly", labels=["city"])
+        gaps = CounterMetricFamily("tilannekuva_gateway_stream_gaps", "Times that a client could not be told everything", labels=["city"])
+        resumed = CounterMetricFamily("tilannekuva_gateway_stream_resumed", "Clients that came back with an id", labels=["city"])
         log_time = GaugeMetricFamily("tilannekuva_gateway_log_time_seconds", "Newest log time seen, Unix time", labels=["city"])
         for name, s in self.cities.items():
             p = s.picture
@@ -38,14 +40,17 @@ class GatewayCollector(Collector):
                 ("segment-state", len(p.states)),
                 ("vehicle-position", len(p.vehicles)),
                 ("feed-health", len(p.health)),
+                *((product, len(keys)) for product, keys in p.others.items()),
             ):
                 held.add_metric([name, product], keys)
                 refused.add_metric([name, product], p.refused[product])
                 stale.add_metric([name, product], p.stale[product])
-            clients.add_metric([name], len(s.hub.clients))
+            clients.add_metric([name], len(s.hub.listeners))
             cut.add_metric([name], s.hub.cut)
+            gaps.add_metric([name], s.hub.gaps)
+            resumed.add_metric([name], s.hub.resumed)
             log_time.add_metric([name], p.log_ms / 1000)
-        yield from (held, refused, stale, clients, cut, log_time)
+        yield from (held, refused, stale, clients, cut, gaps, resumed, log_time)
 
 
 def registry(reader: Reader | None, cities: dict[str, Served]) -> CollectorRegistry:

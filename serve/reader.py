@@ -15,13 +15,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from models.topics import MAX_MESSAGE_BYTES
+from models.topics import MAX_MESSAGE_BYTES, PRODUCTS
 from serve.state import VEHICLE_MEMORY_MS, Applied, Picture
 
 log = logging.getLogger("serve.reader")
 
 #: Products without compaction: only what is still shown is read.
-RECENT = frozenset({"vehicle-position"})
+RECENT = frozenset(p.name for p in PRODUCTS.values() if p.cleanup == "delete")
 #: When a recent product has no record of the last minutes by the broker's clock, this many of its last records are read.
 RECENT_RECORDS = 20_000
 #: How often end offsets and new topics are asked for, s.
@@ -53,6 +53,8 @@ class Reader:
     bootstrap: str
     on_batch: Listener
     on_ready: Callable[[], None] = lambda: None
+    #: a partition was found: product, partition, offset from which on it is read
+    on_begin: Callable[[Picture, str, int, int], None] = lambda picture, product, partition, offset: None
     partitions: dict[TopicPartition, _Partition] = field(default_factory=dict)
     records: int = 0
     last_record_s: float | None = None  #: monotonic time of the last record
@@ -69,7 +71,7 @@ class Reader:
         if now - self._answered_s > STALL_S:
             return f"the broker has not answered for {now - self._answered_s:.0f} s"
         there = {tp.topic for tp in self.partitions}
-        if missing := sorted(topic for p in self.pictures for topic in p.topics if topic not in there):
+        if missing := sorted(topic for p in self.pictures for topic in p.required if topic not in there):
             return f"no such topic yet: {', '.join(missing)}"
         if self._behind:
             return f"still reading: {sum(max(0, p.goal - p.next) for p in self.partitions.values())} records to go"
@@ -146,7 +148,7 @@ class Reader:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        wanted = {topic for p in self.pictures for topic in p.topics}
+        wanted = {topic for p in self.pictures for topic in p.required}
         if self._behind and {tp.topic for tp in self.partitions} >= wanted and all(p.next >= p.goal for p in self.partitions.values()):
             self._behind = False
             log.info("reader: caught up after %d records", self.records)
@@ -160,7 +162,7 @@ class Reader:
     def _must_look(self) -> bool:
         """Topics are looked for while some are missing, and now and then for new partitions."""
         there = {tp.topic for tp in self.partitions}
-        missing = any(topic not in there for p in self.pictures for topic in p.topics)
+        missing = any(topic not in there for p in self.pictures for topic in p.required)
         return missing or time.monotonic() - self._looked_s > LOOK_S
 
     async def _find(self, admin: AIOKafkaAdminClient) -> dict[TopicPartition, Picture]:
@@ -183,7 +185,10 @@ class Reader:
             starts = await self._starts(consumer, {tp: found[tp].topics[tp.topic] for tp in new})
             ends = await consumer.end_offsets(new)
             for tp in new:
-                self.partitions[tp] = _Partition(found[tp], next=starts[tp], end=ends[tp], goal=ends[tp])
+                picture = found[tp]
+                self.partitions[tp] = _Partition(picture, next=starts[tp], end=ends[tp], goal=ends[tp])
+                picture.begin(picture.topics[tp.topic], tp.partition, starts[tp])
+                self.on_begin(picture, picture.topics[tp.topic], tp.partition, starts[tp])
         if (new or resume) and self.partitions:
             consumer.assign(list(self.partitions))
             for tp, at in self.partitions.items():

@@ -16,7 +16,8 @@ from aiohttp import web
 from models import schemas
 from models.topics import PRODUCTS
 from serve.http import Body, bad_query, box, has, integer, json_answer, not_modified, only
-from serve.sse import STREAMED, Hub
+from serve.hub import Hub
+from serve.sse import PARAMETERS, STREAMED, serve_sse, serve_ws
 from serve.state import HeldVehicle, Picture
 from serve.tiles import LAYER, MAX_ZOOM, NAMES_ZOOM, Tiles
 
@@ -123,21 +124,23 @@ def network_geojson(picture: Picture) -> bytes:
 
 
 def picture_json(picture: Picture, network_tag: str) -> bytes:
-    """Everything a page needs beside the geometry, in columns: states of segments, vehicles, feeds, and where in the log it stands."""
-    states = picture.states
+    """Everything a page needs beside the geometry, in columns: states of segments (150,000 of them should be read quickly), vehicles, feeds, and where in the log it stands."""
+    states = list(picture.states.values())
+    starts = {start: n for n, start in enumerate(sorted({s.order[0] for s in states}))}
     columns = {
-        "segment_id": list(states),
-        "window_start_ms": [s.order[0] for s in states.values()],
-        "revision": [s.order[1] for s in states.values()],
-        "los": [s.los for s in states.values()],
-        "origin": [s.origin for s in states.values()],
-        "confidence": [round(s.confidence, 3) for s in states.values()],
-        "closed": [n for n, s in enumerate(states.values()) if s.closed],
+        "segment_id": list(picture.states),
+        "window_starts_ms": list(starts),
+        "window": [starts[s.order[0]] for s in states],  # index of its start
+        "revision": [s.order[1] for s in states],
+        "los": "".join([s.los[0] for s in states]),  # first letters
+        "origin": "".join([s.origin[0] for s in states]),
+        "confidence_pct": [round(s.confidence * 100) for s in states],
+        "closed": [n for n, s in enumerate(states) if s.closed],
     }
     return _encode(
         {
             "city": picture.city,
-            "mark": picture.mark(),
+            "mark": picture.mark(*STREAMED),
             "log_time": picture.log_time,
             "network": network_tag,
             "simulated": picture.simulated,
@@ -316,13 +319,35 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Changes as they happen. ``products``: comma-separated, all by default."""
-    only(request, "products")
-    s = served(request)
-    wanted = [p for p in request.query.get("products", ",".join(STREAMED)).split(",") if p]
-    if not wanted or any(p not in STREAMED for p in wanted):
-        raise bad_query(f"products = {request.query['products'][:80]!r}, expected some of {', '.join(STREAMED)}")
-    return await s.hub.serve(request, frozenset(wanted))
+    """Changes of one city as they happen."""
+    only(request, *PARAMETERS)
+    return await serve_sse(request, [served(request).hub])
+
+
+async def socket(request: web.Request) -> web.StreamResponse:
+    """The same over a WebSocket."""
+    only(request, *PARAMETERS)
+    return await serve_ws(request, [served(request).hub])
+
+
+def _several(request: web.Request) -> list[Hub]:
+    """Hubs of the cities that are asked for, all by default."""
+    only(request, "city", *PARAMETERS)
+    known = request.app[CITIES]
+    names = sorted({c for c in request.query.get("city", ",".join(known)).split(",") if c})
+    if not names or any(name not in known for name in names):
+        raise bad_query(f"city = {request.query.get('city', '')[:80]!r}, expected some of {', '.join(sorted(known))}")
+    return [known[name].hub for name in names]
+
+
+async def stream_of_cities(request: web.Request) -> web.StreamResponse:
+    """Changes of several cities; events are named city/product."""
+    return await serve_sse(request, _several(request), named=True)
+
+
+async def socket_of_cities(request: web.Request) -> web.StreamResponse:
+    """The same over a WebSocket."""
+    return await serve_ws(request, _several(request), named=True)
 
 
 async def schema_list(request: web.Request) -> web.Response:
@@ -358,6 +383,9 @@ def add_routes(app: web.Application) -> None:
             web.get(base + "/{city}/vehicles", vehicles),
             web.get(base + "/{city}/health", health),
             web.get(base + "/{city}/stream", stream, allow_head=False),
+            web.get(base + "/{city}/ws", socket, allow_head=False),
+            web.get("/api/v1/stream", stream_of_cities, allow_head=False),
+            web.get("/api/v1/ws", socket_of_cities, allow_head=False),
             web.get("/api/v1/schemas", schema_list),
             web.get("/api/v1/schemas/{product}", schema),
         ]

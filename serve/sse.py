@@ -1,171 +1,167 @@
-"""Server-sent events: every change of a city's picture, told to any number of clients.
-
-A batch of records is encoded once and the same bytes are handed to every client that asked for the same products. A client has a bounded queue: one that reads
-too slowly is told so (``event: overflow``) and cut, never buffered without end; it comes back by itself and loads the picture anew.
-
-The id of an event says where in the log the client stands: offsets last read, a letter and number for topic and partition (v vehicle-position, s segment-state,
-f feed-health), e.g. ``f0:17,s0:90210,v0:4711``. It is made so that a later version can resume from it.
-"""
+"""Server-sent events and WebSockets: the same events, put in two ways. What is told and when is in ``listen``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 
 import msgspec
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
-from serve.state import Applied, mark_text
+from models.topics import PRODUCTS
+from serve.http import bad_query, box, number
+from serve.hub import Hub
+from serve.listen import Asked, listen
+from serve.ring import Wanted
 
-#: Products that are streamed, each under its name as the event's type.
-STREAMED = ("vehicle-position", "segment-state", "feed-health")
-#: A client that is this far behind is cut, bytes. 2,500 records a second of 500 bytes fill it in about 7 s.
-QUEUE_BYTES = 8 * 1024 * 1024
-#: Pause between heartbeats, s. A page says "stale" when it has missed two.
-HEARTBEAT_S = 4.0
+#: Products that are streamed unless others are asked for.
+STREAMED = ("feed-health", "segment-state", "vehicle-position")
+#: Every product that can be. The network is too much for an event stream: it is in the tiles.
+STREAMABLE = frozenset(PRODUCTS) - {"segment"}
 #: A single write that takes longer than this means that the client is gone or does not read, s.
 WRITE_TIMEOUT_S = 20.0
 #: Clients of one city at once; more are refused with 503.
 MAX_CLIENTS = 2_000
+MAX_ROUTES = 100
+#: What a stream's query may hold.
+PARAMETERS = ("product", "bbox", "route", "min_confidence", "snapshot", "last_event_id")
+#: How many missed pongs end a WebSocket is aiohttp's matter; this is the pause between pings, s.
+PING_S = 20.0
 
 _encode = msgspec.json.Encoder().encode
 
 
-def event(name: str, data: bytes, event_id: str | None = None) -> bytes:
-    """
-    >>> event("feed-health", b"{}", "f0:1")
+class SseSink:
+    """Events as text/event-stream.
+
+    >>> SseSink(None).frame("feed-health", b"{}", "f0:1")
     b'id: f0:1\\nevent: feed-health\\ndata: {}\\n\\n'
     """
-    head = f"id: {event_id}\n".encode() if event_id is not None else b""
-    return b"%bevent: %b\ndata: %b\n\n" % (head, name.encode(), data)
+
+    key = "sse"
+
+    def __init__(self, response: web.StreamResponse | None) -> None:
+        self.response = response
+
+    def frame(self, name: str, data: bytes, event_id: str | None = None) -> bytes:
+        head = f"id: {event_id}\nevent: {name}\ndata: " if event_id is not None else f"event: {name}\ndata: "
+        return b"%b%b\n\n" % (head.encode(), data)
+
+    def pack(self, frames: Sequence[bytes]) -> bytes:
+        return b"".join(frames)
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        assert self.response is not None
+        await asyncio.wait_for(self.response.write(b"".join(pieces) if len(pieces) > 1 else pieces[0]), WRITE_TIMEOUT_S)
 
 
-class Client:
-    """One listener: what it asked for, and what waits for it."""
+class WsSink:
+    """Events as text messages, each a JSON object.
 
-    def __init__(self, products: frozenset[str], limit: int = QUEUE_BYTES) -> None:
-        self.products = products
-        self.limit = limit
-        self.waiting = 0  #: bytes
-        self.overflowed = False
-        self.last_id = ""
-        self._queue: deque[bytes] = deque()
-        self._wake = asyncio.Event()
+    >>> WsSink(None).frame("feed-health", b"{}", "f0:1")
+    b'{"event":"feed-health","id":"f0:1","data":{}}'
+    """
 
-    def put(self, data: bytes, last_id: str) -> None:
-        """Queue bytes, or drop all that waits when that would be too much: then the client must go."""
-        if self.overflowed or not data:
-            return
-        if self.waiting + len(data) > self.limit:
-            self.overflowed = True
-            self._queue.clear()
-            self.waiting = 0
-        else:
-            self._queue.append(data)
-            self.waiting += len(data)
-            self.last_id = last_id
-        self._wake.set()
+    key = "ws"
 
-    async def take(self, timeout_s: float) -> bytes:
-        """Everything that waits, as one piece; empty after ``timeout_s`` without anything."""
-        if not self._queue and not self.overflowed:
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), timeout_s)
-        data = b"".join(self._queue)
-        self._queue.clear()
-        self.waiting = 0
-        return data
+    def __init__(self, socket: web.WebSocketResponse | None) -> None:
+        self.socket = socket
 
-    def wake(self) -> None:
-        """Let a waiting ``take`` return now."""
-        self._wake.set()
+    def frame(self, name: str, data: bytes, event_id: str | None = None) -> bytes:
+        place = b',"id":%b' % _encode(event_id) if event_id is not None else b""
+        return b'{"event":%b%b,"data":%b}' % (_encode(name), place, data)
+
+    def pack(self, frames: Sequence[bytes]) -> list[str]:
+        return [frame.decode() for frame in frames]
+
+    async def write(self, pieces: Sequence[list[str]]) -> None:
+        assert self.socket is not None
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            for piece in pieces:
+                for text in piece:
+                    await self.socket.send_str(text)
 
 
-class Hub:
-    """Every client of one city."""
+def asked(request: web.Request) -> Asked:
+    """What the query and the headers ask for.
 
-    def __init__(self, status: Callable[[], dict[str, object]]) -> None:
-        self.status = status  #: what the heartbeat says
-        self.clients: set[Client] = set()
-        self.marks: dict[tuple[str, int], int] = {}  #: (product, partition) -> offset last told
-        self.cut = 0  #: clients cut because they were too slow
-        self.closed = False
-
-    def publish(self, batch: Iterable[tuple[Applied, int, int]]) -> None:
-        """Tell a batch of (record, partition, offset), in order.
-
-        Records of the log that do not replace what is held (older, or written again) are told too: the stream is the topic as it is.
-        """
-        frames: list[tuple[str, bytes]] = []
-        for applied, partition, offset in batch:
-            if applied.product in STREAMED:
-                self.marks[applied.product, partition] = max(offset, self.marks.get((applied.product, partition), -1))
-                if self.clients:
-                    frames.append((applied.product, event(applied.product, applied.value, mark_text(self.marks))))
-        if frames:
-            self._send(frames, mark_text(self.marks))
-
-    def announce(self, name: str) -> None:
-        """Tell every client an event of the gateway itself, with the status as data."""
-        self._send([("", event(name, _encode(self.status())))], "")
-
-    def _send(self, frames: list[tuple[str, bytes]], last_id: str) -> None:
-        joined: dict[frozenset[str], bytes] = {}
-        for client in self.clients:
-            if client.products not in joined:
-                joined[client.products] = b"".join(data for product, data in frames if not product or product in client.products)
-            client.put(joined[client.products], last_id or client.last_id)
-
-    def close(self) -> None:
-        """End every stream; used when the gateway stops."""
-        self.closed = True
-        for client in self.clients:
-            client.wake()
-
-    async def serve(self, request: web.Request, products: frozenset[str], limit: int = QUEUE_BYTES) -> web.StreamResponse:
-        """Answer one request until the client leaves, is cut, or the gateway stops.
-
-        Raises:
-            web.HTTPServiceUnavailable: too many clients.
-        """
-        if len(self.clients) >= MAX_CLIENTS:
-            raise web.HTTPServiceUnavailable(text="too many stream clients", headers={"Retry-After": "30"})
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
-        client = Client(products, limit)
-        await response.prepare(request)
-        self.clients.add(client)
-        try:
-            await _write(response, b"retry: 2000\n\n" + event("hello", _encode(self.status())))
-            beat = time.monotonic() + HEARTBEAT_S
-            while not self.closed:
-                data = await client.take(max(0.0, beat - time.monotonic()))
-                if client.overflowed:
-                    self.cut += 1
-                    await _write(
-                        response, event("overflow", _encode({"detail": "reading too slowly; reconnect and load the picture anew"}))
-                    )
-                    break
-                if time.monotonic() >= beat:
-                    beat = time.monotonic() + HEARTBEAT_S
-                    data += event("heartbeat", _encode(self.status()))
-                if data:
-                    await _write(response, data)
-        except TimeoutError:
-            self.cut += 1
-            if request.transport is not None:
-                request.transport.abort()
-        except (ConnectionResetError, ConnectionError):
-            pass
-        finally:
-            self.clients.discard(client)
-        return response
+    Raises:
+        web.HTTPBadRequest: a parameter that is not understood.
+    """
+    query = request.query
+    products = frozenset(p for p in query.get("product", ",".join(STREAMED)).split(",") if p)
+    if not products or not products <= STREAMABLE:
+        raise bad_query(f"product = {query.get('product', '')[:80]!r}, expected some of {', '.join(sorted(STREAMABLE))}")
+    routes = frozenset(r for r in query.get("route", "").split(",") if r)
+    if ("route" in query and not routes) or len(routes) > MAX_ROUTES:
+        raise bad_query(f"route = {query['route'][:80]!r}, expected 1-{MAX_ROUTES} GTFS route_ids, with commas between")
+    snapshot = query.get("snapshot", "false")
+    if snapshot not in ("true", "false"):
+        raise bad_query(f"snapshot = {snapshot[:40]!r}, expected true or false")
+    confidence = number(request, "min_confidence", 0.0, 1.0)
+    last_id = request.headers.get("Last-Event-ID") or query.get("last_event_id")
+    return Asked(Wanted(products, box(request), routes, confidence), last_id, snapshot == "true")
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    await asyncio.wait_for(response.write(data), WRITE_TIMEOUT_S)
+def _room(hubs: Sequence[Hub]) -> None:
+    if any(len(hub.listeners) >= MAX_CLIENTS for hub in hubs):
+        raise web.HTTPServiceUnavailable(text="too many stream clients", headers={"Retry-After": "30"})
+
+
+async def serve_sse(request: web.Request, hubs: Sequence[Hub], *, named: bool = False) -> web.StreamResponse:
+    """Answer one request until the client leaves, is cut, or the gateway stops.
+
+    Raises:
+        web.HTTPBadRequest: a parameter that is not understood.
+        web.HTTPServiceUnavailable: too many clients.
+    """
+    wish = asked(request)
+    _room(hubs)
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    try:
+        await asyncio.wait_for(response.write(b"retry: 2000\n\n"), WRITE_TIMEOUT_S)
+        await listen(hubs, wish, SseSink(response), named=named)
+    except TimeoutError:
+        hubs[0].cut += 1
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        pass
+    return response
+
+
+async def serve_ws(request: web.Request, hubs: Sequence[Hub], *, named: bool = False) -> web.WebSocketResponse:
+    """As ``serve_sse``, over a WebSocket. What the client sends is not read, but for its closing."""
+    wish = asked(request)
+    _room(hubs)
+    socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=4096, compress=False)
+    await socket.prepare(request)
+    telling = asyncio.create_task(listen(hubs, wish, WsSink(socket), named=named))
+    hearing = asyncio.create_task(_until_closed(socket))
+    try:
+        await asyncio.wait({telling, hearing}, return_when=asyncio.FIRST_COMPLETED)
+        if telling.done():
+            telling.result()
+            await asyncio.wait_for(socket.close(code=1013 if any(hub.cut for hub in hubs) else 1001), WRITE_TIMEOUT_S)
+    except TimeoutError:
+        hubs[0].cut += 1
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        pass
+    finally:
+        for task in (telling, hearing):
+            task.cancel()
+        await asyncio.gather(telling, hearing, return_exceptions=True)
+    return socket
+
+
+async def _until_closed(socket: web.WebSocketResponse) -> None:
+    with contextlib.suppress(ConnectionError):
+        async for message in socket:
+            if message.type in (WSMsgType.ERROR, WSMsgType.CLOSE):
+                return

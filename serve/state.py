@@ -1,4 +1,4 @@
-"""The latest picture of one city, held in memory: segments, their states, vehicles, feed health.
+"""The latest picture of one city, held in memory: segments, their states, vehicles, feed health, and the last record of each key of every other open product.
 
 Fed with records of the open topics in any order; a record that is older than what is held never replaces it. It knows no Kafka and no clock:
 "now" is log time, the newest ingest time seen. Everything that is served often is kept as bytes that are ready to be sent.
@@ -14,16 +14,18 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from models import topics
 from models.clock import parse_ms, rfc3339
 from models.topics import open_topic
+from serve.marks import Marks
 
 #: A vehicle that has said nothing for this long, by log time, is no longer shown, ms (GTFS-RT good practice: 90 s; two missed polls more).
 VEHICLE_MEMORY_MS = 120_000
 #: Forgotten vehicles are looked for each time log time has grown by this much, ms.
 PRUNE_EVERY_MS = 5_000
 #: Bounds of memory: records beyond them are refused and counted.
-MAX_SEGMENTS, MAX_VEHICLES, MAX_FEEDS = 2_000_000, 100_000, 1_000
-#: What a city's picture is made of.
+MAX_SEGMENTS, MAX_VEHICLES, MAX_FEEDS, MAX_OTHERS = 2_000_000, 100_000, 1_000, 200_000
+#: What a city's picture cannot do without.
 PRODUCTS = ("segment", "segment-state", "feed-health", "vehicle-position")
 
 _Id = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -75,6 +77,13 @@ class _Health(msgspec.Struct, gc=False):
     simulated: bool = False
 
 
+class _Other(msgspec.Struct, gc=False):
+    event_time: str | None = None
+    window_end: str | None = None
+    ingest_time: str | None = None
+    simulated: bool = False
+
+
 class HeldSegment(msgspec.Struct, gc=False):
     """A segment of the network, as bytes: its geometry and the properties that never change."""
 
@@ -117,6 +126,15 @@ class HeldHealth(msgspec.Struct, gc=False):
     simulated: bool
 
 
+class HeldOther(msgspec.Struct, gc=False):
+    """Last record of a key of any other product."""
+
+    mark: tuple[int, int]  #: partition, offset
+    event_ms: int  #: when it happened, else when it was received
+    value: bytes
+    simulated: bool
+
+
 class Applied(NamedTuple):
     """A record that was read: what it is, its bytes on one line, and whether it is now the latest of its key."""
 
@@ -130,7 +148,34 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_state = msgspec.json.Decoder(_State).decode
 _decode_vehicle = msgspec.json.Decoder(_Vehicle).decode
 _decode_health = msgspec.json.Decoder(_Health).decode
+_decode_other = msgspec.json.Decoder(_Other).decode
 _encode = msgspec.json.Encoder().encode
+_DECODERS: dict[str, Any] = {
+    "segment-state": _decode_state,
+    "vehicle-position": _decode_vehicle,
+    "feed-health": _decode_health,
+}
+
+
+def on_one_line(value: bytes) -> bytes:
+    """A record's JSON as an event can carry it.
+
+    Raises:
+        msgspec.DecodeError: not JSON, where that had to be looked at.
+    """
+    return value if value.startswith(b"{") and b"\n" not in value and b"\r" not in value else msgspec.json.format(value, indent=-1)
+
+
+def keeps_contract(product: str, value: bytes) -> bool:
+    """True when a record of a streamed product is one that a picture takes in, whatever it holds already."""
+    try:
+        decoded = _DECODERS.get(product, _decode_other)(value)
+        for name in ("window_start", "event_time", "ingest_time"):
+            if time := getattr(decoded, name, None):
+                parse_ms(time)
+    except (msgspec.MsgspecError, ValueError):
+        return False
+    return True
 
 
 class Picture:
@@ -138,18 +183,23 @@ class Picture:
 
     def __init__(self, city: str, prefix: str = "") -> None:
         self.city = city
-        #: topic -> product, of the topics that this picture is made of
-        self.topics = {open_topic(city, product, prefix): product for product in PRODUCTS}
+        #: topic -> product, of all topics that are read
+        self.topics = {open_topic(city, product, prefix): product for product in topics.PRODUCTS}
+        #: topics without which the picture is not whole
+        self.required = frozenset(open_topic(city, product, prefix) for product in PRODUCTS)
         self.segments: dict[str, HeldSegment] = {}
         self.states: dict[str, HeldState] = {}
         self.vehicles: dict[str, HeldVehicle] = {}
         self.health: dict[str, HeldHealth] = {}
+        self.others: dict[str, dict[str, HeldOther]] = {product: {} for product in topics.PRODUCTS if product not in PRODUCTS}
         self.log_ms = 0  #: newest log time seen, ms; 0 before the first record
-        self.marks: dict[tuple[str, int], int] = {}  #: (product, partition) -> last offset read
+        self.marks = Marks()  #: last offsets read
         self.network_changes = 0  #: grows with each change of the network
         self.state_changes = 0  #: grows with each change of a segment or its state
-        self.refused: dict[str, int] = dict.fromkeys(PRODUCTS, 0)  #: records that were not what their topic promises, or beyond memory
-        self.stale: dict[str, int] = dict.fromkeys(PRODUCTS, 0)  #: records older than what was held
+        self.refused: dict[str, int] = dict.fromkeys(
+            topics.PRODUCTS, 0
+        )  #: records that were not what their topic promises, or beyond memory
+        self.stale: dict[str, int] = dict.fromkeys(topics.PRODUCTS, 0)  #: records older than what was held
         self._simulated_states = 0
         self._pruned_ms = 0
         self._order: tuple[int, list[str], NDArray[np.float64]] = (-1, [], np.empty((0, 4)))
@@ -167,8 +217,7 @@ class Picture:
             self._forget(product, (key or b"").decode("utf-8", "replace"))
             return None
         try:
-            if b"\n" in value or b"\r" in value or not value.startswith(b"{"):
-                value = msgspec.json.format(value, indent=-1)
+            value = on_one_line(value)
             match product:
                 case "segment":
                     latest = self._segment(value, partition, offset)
@@ -176,8 +225,10 @@ class Picture:
                     latest = self._state(value)
                 case "vehicle-position":
                     latest = self._vehicle(value)
-                case _:
+                case "feed-health":
                     latest = self._health(value)
+                case _:
+                    latest = self._other(product, key, value, partition, offset)
         except (msgspec.MsgspecError, ValueError, OverflowError):
             self.refused[product] += 1
             return None
@@ -251,6 +302,45 @@ class Picture:
         self.health[h.feed] = HeldHealth(event_ms, value, h.simulated)
         return True
 
+    def _other(self, product: str, key: bytes | None, value: bytes, partition: int, offset: int) -> bool:
+        """The last record of a key by its place in the log, as compaction keeps it."""
+        o = _decode_other(value)
+        ingest_ms = parse_ms(o.ingest_time) if o.ingest_time else 0
+        event_ms = parse_ms(o.event_time) if o.event_time else parse_ms(o.window_end) if o.window_end else ingest_ms
+        self._advance(ingest_ms)
+        held, name = self.others[product], (key or b"").decode("utf-8", "replace")
+        before = held.get(name)
+        if before is not None and before.mark[0] == partition and before.mark[1] > offset:
+            return False
+        _room(held, name, MAX_OTHERS)
+        held[name] = HeldOther((partition, offset), event_ms, value, o.simulated)
+        return True
+
+    def begin(self, product: str, partition: int, offset: int) -> None:
+        """A partition that will be read from ``offset`` on."""
+        self.marks.setdefault((product, partition), offset - 1)
+
+    def current(self, product: str) -> list[bytes]:
+        """The latest records of a product, as published.
+
+        Raises:
+            KeyError: no such product, or the segments: of those only what is shown is held.
+        """
+        match product:
+            case "segment-state":
+                return [s.value for s in self.states.values()]
+            case "vehicle-position":
+                return [v.value for v in self.live_vehicles()]
+            case "feed-health":
+                return [self.health[feed].value for feed in sorted(self.health)]
+            case _:
+                return [o.value for o in self.others[product].values()]
+
+    def box_of(self, segment_id: str) -> tuple[float, float, float, float] | None:
+        """Where a segment is: west, south, east, north, degrees; None when it is not known."""
+        held = self.segments.get(segment_id)
+        return held.box if held is not None else None
+
     def _forget(self, product: str, key: str) -> None:
         match product:
             case "segment":
@@ -263,8 +353,10 @@ class Picture:
                     self.state_changes += 1
             case "vehicle-position":
                 self.vehicles.pop(key, None)
-            case _:
+            case "feed-health":
                 self.health.pop(key, None)
+            case _:
+                self.others[product].pop(key, None)
 
     def _advance(self, log_ms: int) -> None:
         self.log_ms = max(self.log_ms, log_ms)
@@ -310,18 +402,9 @@ class Picture:
             self._version = (self.network_changes, "+".join(versions) or None)
         return self._version[1]
 
-    def mark(self) -> str:
-        """Where in the log this picture stands: the id of a stream event. See ``serve/sse.py``."""
-        return mark_text(self.marks)
-
-
-def mark_text(marks: dict[tuple[str, int], int]) -> str:
-    """Offsets last read of the streamed products, as an event id.
-
-    >>> mark_text({("vehicle-position", 0): 7, ("segment-state", 0): 3, ("segment", 0): 9})
-    's0:3,v0:7'
-    """
-    return ",".join(sorted(f"{product[0]}{partition}:{offset}" for (product, partition), offset in marks.items() if product != "segment"))
+    def mark(self, *products: str) -> str:
+        """Where in the log this picture stands: the id of a stream event of these products."""
+        return self.marks.of(products).text()
 
 
 def _room(held: dict[str, Any], key: str, most: int) -> None:

@@ -7,13 +7,17 @@ import { segmentRows, vehicleRows } from "/assets/panel.js";
 const VEHICLE_MEMORY_MS = 120000; // as serve/state.py
 const STALE_MS = 9000; // two heartbeats missed
 const QUIET_MS = 40000; // the stream lives, but nothing comes through it
+const AGAIN_MS = 2000;
 const OLD_MS = 90000; // records come, but they tell of the past (GTFS-RT good practice: positions are at most 90 s old)
 const REPLAY_MS = 86400000; // older than a day it is a replay: said, but not greyed
+// first letters, as in the picture
+const LOS = { A: "A", B: "B", C: "C", D: "D", E: "E", F: "F", u: "unknown" };
+const ORIGIN = { m: "measured", b: "blended", i: "inferred", h: "historical", n: "none" };
 const $ = (id) => document.getElementById(id);
 
 const page = {
   city: null, map: null, stream: null, networkTag: null, drawn: null,
-  order: new Map(), // segment_id -> [window start ms, revision]
+  order: new Map(), // segment_id -> which window and revision is known
   vehicles: new Map(), health: new Map(),
   logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, selected: null,
 };
@@ -46,7 +50,7 @@ async function getJson(path) {
 function showStatus() {
   const now = Date.now();
   const ageMs = now + page.clockOffsetMs - page.logMs;
-  const lost = page.stream && (page.lost || now - page.aliveAt > STALE_MS);
+  const lost = page.lost || (page.stream && now - page.aliveAt > STALE_MS);
   let state = "loading", text = t("loading");
   if (lost) {
     state = "stale";
@@ -88,16 +92,20 @@ function advance(ms) {
   if (ms > page.logMs) page.logMs = ms;
 }
 
-function newer(id, order) {
-  const held = page.order.get(id);
-  if (held && (held[0] > order[0] || (held[0] === order[0] && held[1] > order[1]))) return false;
-  page.order.set(id, order);
+// One number for window and revision: 150,000 pairs would be slow to make.
+function order(windowStartMs, revision) {
+  return windowStartMs * 1000 + Math.min(revision, 999);
+}
+
+function newer(id, at) {
+  if (page.order.get(id) > at) return false;
+  page.order.set(id, at);
   return true;
 }
 
 function takeSegment(s) {
-  if (!newer(s.segment_id, [Date.parse(s.window_start), s.revision])) return;
-  page.map.setSegment(s.segment_id, { los: s.los ?? "unknown", origin: s.origin, confidence: s.confidence, closed: s.closed === true });
+  if (!newer(s.segment_id, order(Date.parse(s.window_start), s.revision))) return;
+  page.map.setSegment(s.segment_id, s.los ?? "unknown", s.origin, s.confidence, s.closed === true);
   if (page.selected?.kind === "segment" && page.selected.id === s.segment_id) showSegment(s.segment_id, s);
 }
 
@@ -136,25 +144,29 @@ function tiles(version) {
   return `/api/v1/cities/${encodeURIComponent(page.city.name)}/tiles/{z}/{x}/{y}.mvt?version=${encodeURIComponent(version)}`;
 }
 
+// The picture as it is now, then the stream from the place in the log where the picture stands: nothing between them is missed, and nothing is waited for twice.
 async function load() {
   if (page.loading) return;
   page.loading = true;
+  const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
   try {
-    const base = `/api/v1/cities/${encodeURIComponent(page.city.name)}`;
     const picture = await getJson(`${base}/picture`);
     if (picture.network !== page.networkTag) {
       if (picture.network !== page.drawn) page.map.setNetwork(tiles(picture.network));
       page.drawn = picture.network;
       page.order.clear();
-      const fresh = page.networkTag === null;
+      const first = page.networkTag === null && !page.city.bbox;
       page.networkTag = picture.network;
-      const bounds = (await getJson("/api/v1/cities")).cities.find((c) => c.name === page.city.name)?.bbox;
-      if (fresh && bounds) page.map.fit([[bounds[0], bounds[1]], [bounds[2], bounds[3]]]);
+      if (first) {
+        const bounds = (await getJson("/api/v1/cities")).cities.find((c) => c.name === page.city.name)?.bbox;
+        if (bounds) page.map.fit([[bounds[0], bounds[1]], [bounds[2], bounds[3]]]);
+        else page.networkTag = null; // there is no network yet
+      }
     }
     const s = picture.states, closed = new Set(s.closed);
     s.segment_id.forEach((id, n) => {
-      if (newer(id, [s.window_start_ms[n], s.revision[n]])) {
-        page.map.setSegment(id, { los: s.los[n], origin: s.origin[n], confidence: s.confidence[n], closed: closed.has(n) });
+      if (newer(id, order(s.window_starts_ms[s.window[n]], s.revision[n]))) {
+        page.map.setSegment(id, LOS[s.los[n]], ORIGIN[s.origin[n]], s.confidence_pct[n] / 100, closed.has(n));
       }
     });
     if (picture.log_time) {
@@ -164,18 +176,29 @@ async function load() {
     picture.vehicles.forEach(takeVehicle);
     picture.health.forEach(takeHealth);
     page.simulated = picture.simulated;
+    if (!page.stream) listen(`${base}/stream?last_event_id=${encodeURIComponent(picture.mark)}`);
   } catch (error) {
     console.warn(error);
-    setTimeout(load, 3000);
+    page.lost = true;
+    setTimeout(load, AGAIN_MS);
   } finally {
     page.loading = false;
     showStatus();
   }
 }
 
-function listen() {
-  page.stream?.close();
-  const stream = new EventSource(`/api/v1/cities/${encodeURIComponent(page.city.name)}/stream`);
+// The browser would come back with the last id it has, and be told all that it missed; a page wants the picture of now instead.
+function comeBack(stream) {
+  stream.close();
+  if (page.stream !== stream) return;
+  page.stream = null;
+  page.lost = true;
+  showStatus();
+  setTimeout(load, AGAIN_MS);
+}
+
+function listen(url) {
+  const stream = new EventSource(url);
   page.stream = stream;
   page.aliveAt = Date.now();
   const alive = (then) => (event) => {
@@ -190,14 +213,10 @@ function listen() {
       apply(record);
     }));
   }
-  stream.addEventListener("hello", alive((status) => { takeStatus(status); load(); }));
+  for (const name of ["hello", "heartbeat"]) stream.addEventListener(name, alive(takeStatus));
   stream.addEventListener("ready", alive((status) => { takeStatus(status); load(); }));
-  stream.addEventListener("heartbeat", alive(takeStatus));
-  stream.onerror = () => {
-    page.lost = true;
-    showStatus();
-    if (stream.readyState === EventSource.CLOSED && page.stream === stream) setTimeout(listen, 3000);
-  };
+  for (const name of ["gap", "overflow"]) stream.addEventListener(name, () => comeBack(stream));
+  stream.onerror = () => comeBack(stream);
 }
 
 // ---- panel
@@ -335,7 +354,7 @@ async function start() {
     throw error;
   }
   window.tilannekuva = page; // for the console, and for tests
-  page.map.map.once("load", listen);
+  load();
   setInterval(() => {
     showStatus();
     for (const [id, v] of page.vehicles) if (v.ms < page.logMs - VEHICLE_MEMORY_MS) page.vehicles.delete(id);

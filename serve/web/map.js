@@ -192,7 +192,7 @@ export class CityMap {
     this.map.fitBounds(bounds, { padding: 30, maxZoom: 17, animate: false, ...more });
   }
 
-  setSegment(id, { los, origin, confidence, closed }) {
+  setSegment(id, los, origin, confidence, closed) {
     const held = this.states.get(id), rounded = Math.round(confidence * 20) / 20;
     if (held ? held.los === los && held.origin === origin && held.confidence === rounded && held.closed === closed : origin === "none" && !closed) return;
     this.states.set(id, { los, origin, confidence: rounded, closed });
@@ -219,6 +219,7 @@ export class CityMap {
   #lookIntoTiles() {
     this.look ??= setTimeout(() => {
       this.look = null;
+      if (!this.map.getSource(TILES.source)) return;
       for (const { id } of this.map.querySourceFeatures(TILES.source, { sourceLayer: TILES["source-layer"] })) {
         if (this.inTiles.has(id)) continue;
         this.inTiles.add(id);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +23,7 @@ from deploy.kafka.broker import KafkaBroker
 from models.clock import rfc3339
 from models.records import Record, encode
 from models.topics import PRODUCTS, open_topic, settings
-from serve import reader
+from serve import reader, ring
 from serve.gateway import serve
 from serve.state import Picture
 
@@ -61,7 +63,7 @@ async def gateway(town: ModuleType, log: Log, port: int) -> AsyncIterator[tuple[
     running = asyncio.create_task(serve([town.Town()], log.bootstrap, port=port, prefix=log.prefix, stop=stop))
     base = f"http://127.0.0.1:{port}"
     async with aiohttp.ClientSession() as session:
-        for _ in range(200):
+        for _ in range(1500):
             with contextlib.suppress(aiohttp.ClientConnectionError):
                 await session.get(f"{base}/healthz")
                 break
@@ -139,6 +141,72 @@ async def test_without_a_broker_it_is_alive_but_not_ready(town: ModuleType, unus
 
 
 @pytest.mark.kafka
+async def test_a_client_that_is_cut_100_times_sees_each_record_once_in_order_of_its_key(
+    kafka: str, town: ModuleType, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5,000 records; ``TILANNEKUVA_RESUME_RECORDS`` says otherwise. Memory is made small, so that most of what is missed comes from Kafka."""
+    records = int(os.environ.get("TILANNEKUVA_RESUME_RECORDS", "5000"))
+    monkeypatch.setattr(ring.Ring.__init__, "__defaults__", (60_000,))
+    log, now, chance = Log(kafka), now_s(town), random.Random(11)
+    await log.create()
+    await log.write(town.street(1), town.state(1), town.vehicle(1, at_s=now), town.health(at_s=now))
+    got: dict[tuple[str, str], list[int]] = {}
+    cuts = seen = 0
+    written = asyncio.Event()
+
+    async def write() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka, linger_ms=5)
+        await producer.start()
+        for n in range(records):
+            record = town.vehicle(n % 50, at_s=now + n / 1000, odometer_m=float(n)) if n % 2 else town.state(n % 50, minute=1, revision=n)
+            product = "vehicle-position" if n % 2 else "segment-state"
+            key = getattr(record, PRODUCTS[product].key).encode()
+            await producer.send(open_topic("town", product, log.prefix), encode(record), key=key)
+            if n % 100 == 0:
+                await asyncio.sleep(0.02)
+        await producer.stop()
+        written.set()
+
+    async with gateway(town, log, unused_tcp_port) as (session, base):
+        await ready(session, base)
+        url = f"{base}/api/v1/cities/town/stream?product=segment-state,vehicle-position"
+        last_id, writing = "", None
+        while seen < records:
+            until = seen + (records if cuts >= 100 else chance.randrange(1, max(2, records // 60)))
+            async with session.get(url, headers={"Last-Event-ID": last_id} if last_id else {}) as answer, asyncio.timeout(60):
+                name = place = ""
+                async for line in answer.content:
+                    if line.startswith(b"id: "):
+                        place = line[4:-1].decode()
+                    elif line.startswith(b"event: "):
+                        name = line[7:-1].decode()
+                        assert name not in ("gap", "error", "overflow")
+                    elif line.startswith(b"data: ") and name in ("segment-state", "vehicle-position"):
+                        body = json.loads(line[6:])
+                        key, at = (
+                            (body["segment_id"], body["revision"]) if name == "segment-state" else (body["vehicle_id"], body["odometer_m"])
+                        )
+                        got.setdefault((name, key), []).append(int(at))
+                        seen += 1
+                        last_id = place
+                        if seen >= min(until, records):
+                            break
+                    elif line.startswith(b"data: ") and name == "hello":
+                        last_id = last_id or place
+                        writing = writing or asyncio.create_task(write())
+            cuts += 1
+        assert writing is not None
+        await writing
+        text = await (await session.get(f"{base}/metrics")).text()
+    assert cuts >= 100
+    assert all(values == sorted(set(values)) for values in got.values()), "in order of its key, none twice"
+    assert sorted(n for values in got.values() for n in values) == list(range(records)), "none missing"
+    resumed = next(float(line.split()[1]) for line in text.splitlines() if line.startswith("tilannekuva_gateway_stream_resumed_total"))
+    assert resumed >= 99
+    assert 'tilannekuva_gateway_stream_gaps_total{city="town"} 0.0' in text
+
+
+@pytest.mark.kafka
 async def test_a_broker_that_goes_away_makes_it_unready_and_its_return_heals_it(
     town: ModuleType, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +241,7 @@ def test_a_backlog_that_does_not_shrink_is_a_stall_and_one_that_does_is_not(town
     assert r.problem() == "the broker has not answered yet"
     r._answered_s = clock.now
     assert "no such topic yet" in (r.problem() or "")
-    for topic in picture.topics:
+    for topic in picture.required:
         r.partitions[TopicPartition(topic, 0)] = reader._Partition(picture, next=5, end=10, goal=10)
     assert r.problem() == "still reading: 20 records to go"
     for at in r.partitions.values():

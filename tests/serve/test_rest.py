@@ -149,10 +149,12 @@ async def test_vehicles_without_a_position_have_no_geometry(fed: Any, start: Any
     assert inside["numberReturned"] == 1
 
 
-async def test_the_picture_holds_what_a_page_starts_from(fed: Any, start: Any) -> None:
+async def test_the_picture_holds_what_a_page_starts_from(fed: Any, start: Any, town: ModuleType) -> None:
     client = await start()
     body = await (await client.get(f"{BASE}/picture")).json()
-    assert body["states"]["los"] == list("ACFB")
+    assert body["states"]["los"] == "ACFB"
+    assert body["states"]["origin"] == "mmmm"
+    assert body["states"]["window_starts_ms"][body["states"]["window"][0]] == town.NOW
     assert body["states"]["segment_id"][0] == "w0_1_2_f"
     assert len(body["vehicles"]) == 2
     assert body["health"][0]["feed"] == "hfp"
