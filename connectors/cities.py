@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from connectors.borders import Border, border
 from models.errors import ConfigError
 
 Family = Literal[
@@ -103,13 +104,17 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     mqtt: Mqtt | None = None
     http: tuple[Http, ...] = ()
     secondary_to: str | None = None  #: carries the same vehicles as that feed, later or less; used where the first is silent
+    #: A feed whose secrets are not set is left alone and its feed-health says so; without this, connecting stops with the variable's name.
+    optional: bool = False
     simulated: bool = False
     allow_private: bool = False  #: addresses of this machine and of private networks may be called
     licence: str | None = None
     attribution: str | None = None
     #: ``hsl``: "18/423" becomes "0018/00423", so that it is the same vehicle as in HFP.
     vehicle_id_format: Literal["as_sent", "hsl"] = "as_sent"
-    wider: bool = False  #: carries a region or a country: vehicles outside the city's box, or without a position, are passed over and not refused
+    wider: bool = (
+        False  #: carries a region or a country: vehicles outside the city's box, or without a position, are passed over and not refused
+    )
     zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
     position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
     mode: Mode = "unknown"
@@ -145,6 +150,10 @@ class City(_Settings, frozen=True, kw_only=True):
     attribution: Annotated[tuple[str, ...], Meta(min_length=1)]
     feeds: tuple[FeedSettings, ...]
     network: NetworkSource = NetworkSource()
+    #: ``<file>.geojson#<name>`` beside the city file: what lies outside of this polygon is another city's, and is passed over, not refused.
+    area: str | None = None
+    #: The city whose feeds these are: it alone connects to them, and this one reads its raw topics.
+    raw_of: str | None = None
 
     def feed(self, name: str) -> FeedSettings:
         """
@@ -155,6 +164,19 @@ class City(_Settings, frozen=True, kw_only=True):
             if f.name == name:
                 return f
         raise ConfigError(f"{self.name}.toml", "feeds", name, _one_of(name, [f.name for f in self.feeds]))
+
+    @property
+    def raw_city(self) -> str:
+        """Whose raw topics its feeds arrive on."""
+        return self.raw_of or self.name
+
+    @property
+    def border(self) -> Border | None:
+        """Where the city ends; None: at its box."""
+        if self.area is None:
+            return None
+        file, _, name = self.area.partition("#")
+        return border(FOLDER / file, name)
 
     def partitions(self) -> dict[str, int]:
         """Partitions of each feed's raw topic."""
@@ -172,7 +194,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
     Args:
         name_or_path: "helsinki", or the path of a TOML file.
         overrides: values that replace the file's, by dotted key ("feeds.hfp.mqtt.url", "feeds.tms.http.0.url"): how the demo and tests
-            put local addresses in the place of the live ones.
+            put local addresses in the place of the live ones. None takes a key away ("feeds.parking").
 
     Raises:
         ConfigError: no such city, or a file, key or value that is wrong.
@@ -193,6 +215,10 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
         raise ConfigError(path.name, "file", str(path), f"a file that can be read ({e.strerror})") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(path.name, "file", str(e), "TOML in UTF-8, each key once") from e
+    if isinstance(whose := raw.get("raw_of"), str):
+        if "feeds" in raw or whose not in names() or whose == raw.get("name"):
+            raise ConfigError(path.name, "raw_of", whose, f"one of {', '.join(names())}, and no [feeds] of its own")
+        raw["feeds"] = tomllib.loads((FOLDER / f"{whose}.toml").read_text("utf-8")).get("feeds")
     for key, value in (overrides or {}).items():
         _override(raw, path.name, key, value)
     return _check(raw, path.name)
@@ -204,7 +230,10 @@ def _override(raw: dict[str, Any], file: str, key: str, value: object) -> None:
     try:
         for part in folders:
             at = at[int(part)] if isinstance(at, list) else at[part]
-        at[int(last) if isinstance(at, list) else last] = value
+        if value is None:
+            del at[int(last) if isinstance(at, list) else last]
+        else:
+            at[int(last) if isinstance(at, list) else last] = value
     except (KeyError, IndexError, ValueError, TypeError) as e:
         raise ConfigError(file, key, value, "an override of a table that the file has") from e
 
@@ -227,6 +256,9 @@ def _check(raw: dict[str, Any], file: str) -> City:
     _check_city(city, file)
     for feed in feeds:
         _check_feed(feed, city, file, f"feeds.{feed.name}")
+    if city.area is not None and not re.fullmatch(r"[\w.-]+\.geojson#.+", city.area):
+        raise ConfigError(file, "area", city.area, "<file>.geojson#<name of a polygon in it>, the file beside the city files")
+    _ = city.border
     return city
 
 

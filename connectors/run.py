@@ -43,6 +43,7 @@ from connectors.polling import Answer, Poller, Refused, Unavailable
 from connectors.siri import fetch as siri
 from connectors.tampere_lights import fetch as tampere_lights
 from models.clock import rfc3339
+from models.errors import ConfigError
 from models.records import DeadLetter
 from models.records import encode as encode_record
 from models.topics import MAX_MESSAGE_BYTES, dead_letter_topic, raw_topic
@@ -123,6 +124,8 @@ async def connect(
         DeliveryFailed: Kafka did not take something in time.
         KafkaError: Kafka cannot be reached at the start.
     """
+    if city.raw_of is not None:
+        raise ConfigError(f"{city.name}.toml", "raw_of", city.raw_of, f"no connector: connect {city.raw_of}, which these feeds belong to")
     chosen = [city.feed(f) for f in feeds] if feeds else list(city.feeds)
     metrics = Metrics(registry if registry is not None else CollectorRegistry())
     connectors = [FeedConnector(city, feed, now_ms=now_ms, env=env, metrics=metrics) for feed in chosen]
@@ -193,10 +196,18 @@ class FeedConnector:
         self._followed: dict[str, tuple[Poller, asyncio.Task[None]]] = {}  #: by address: what discovery documents named
         self._env = env
         self._mqtt: MqttSource | None = None
-        if mqtt is not None:
-            login = secrets.login(env, mqtt.username_env, mqtt.password_env, file, f"{at}.mqtt")
-            self._mqtt = MqttSource(mqtt, name=f"{city.name}-{feed.name}", now_ms=now_ms, login=login, allow_private=feed.allow_private)
-        self._pollers = [self._poller(h, file, f"{at}.http.{k}") for k, h in enumerate(http)]
+        self._pollers: list[Poller] = []
+        self._left_alone: str | None = None  #: why nothing is asked for: an optional feed without its secrets
+        try:
+            if mqtt is not None:
+                login = secrets.login(env, mqtt.username_env, mqtt.password_env, file, f"{at}.mqtt")
+                self._mqtt = MqttSource(mqtt, name=f"{city.name}-{feed.name}", now_ms=now_ms, login=login, allow_private=feed.allow_private)
+            self._pollers = [self._poller(h, file, f"{at}.http.{k}") for k, h in enumerate(http)]
+        except ConfigError as e:
+            if not feed.optional:
+                raise
+            self._mqtt, self._left_alone = None, f"left alone: {e}"
+            log.warning("feed left alone", extra={"feed": feed.name, "detail": str(e)})
         self._http: dict[str, tuple[int | None, str | None]] = {}  #: by address: last status, and what is wrong
 
     def _poller(self, settings: Http, file: str, at: str) -> Poller:
@@ -210,6 +221,8 @@ class FeedConnector:
 
     def source(self) -> Source:
         """What is known of the feed's source now."""
+        if self._left_alone is not None:
+            return Source(False, None, self._left_alone[:300])
         dropped, details, connected, status = 0, [], True, None
         if self._mqtt is not None:
             connected, dropped = self._mqtt.connected, self._mqtt.dropped

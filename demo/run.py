@@ -27,11 +27,19 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_tls: str | None = None
 
 
+#: Feeds that the recordings hold. The others are taken out of the demo's city: nothing is asked of anybody who is not on this machine.
+PLAYED = ("hfp", "gtfs_rt", "tms")
+
+
 def overrides(city: cities.City, addresses: Addresses) -> dict[str, object]:
-    """What the demo changes in a city file, by dotted key: the servers' names and ports, and that vehicles are simulated. Paths, topics, cadence stay."""
+    """What the demo changes in a city file, by dotted key: the servers' names and ports, that vehicles are simulated, and which feeds there are. Paths, topics,
+    cadence stay."""
     changes: dict[str, object] = {}
     for feed in city.feeds:
         at = f"feeds.{feed.name}"
+        if feed.name not in PLAYED:
+            changes[at] = None
+            continue
         changes[f"{at}.simulated"] = True
         changes[f"{at}.allow_private"] = True
         if feed.mqtt is not None:

@@ -179,8 +179,8 @@ def late_topic(city: str, prefix: str = "") -> str:
     return f"{prefix}late.{city}"
 
 
-def settings(city: str, feeds: dict[str, int], prefix: str = "") -> list[TopicSettings]:
-    """Every topic of a city. ``feeds``: partitions of each feed's raw topic, by feed name.
+def settings(city: str, feeds: dict[str, int], prefix: str = "", raw_of: str | None = None) -> list[TopicSettings]:
+    """Every topic of a city. ``feeds``: partitions of each feed's raw topic, by feed name. ``raw_of``: the city whose raw topics they are, when another.
 
     A prefix (a replay) turns the record timestamps into append times: retention would delete old event times at once.
     """
@@ -191,7 +191,7 @@ def settings(city: str, feeds: dict[str, int], prefix: str = "") -> list[TopicSe
     def topic(name: str, partitions: int, cleanup: str, retention_ms: int) -> TopicSettings:
         return TopicSettings(name, partitions, {**common, "cleanup.policy": cleanup, "retention.ms": str(retention_ms)})
 
-    out = [topic(raw_topic(city, f, prefix), n, "delete", 3 * DAY_MS) for f, n in feeds.items()]
+    out = [topic(raw_topic(raw_of or city, f, prefix), n, "delete", 3 * DAY_MS) for f, n in feeds.items()]
     out.append(topic(partials_topic(city, prefix), 1, "delete", DAY_MS))
     out.append(TopicSettings(state_topic(city, prefix), STATE_PARTITIONS, {**common, **COMPACT_SOON}))
     out.append(topic(dead_letter_topic(city, prefix), 1, "delete", 14 * DAY_MS))

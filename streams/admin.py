@@ -39,7 +39,7 @@ async def ensure_topics(
     """
     async with admin_of(bootstrap, security) as admin:
         have = set(await admin.list_topics())
-        wanted = settings(city.name, city.partitions(), prefix)
+        wanted = settings(city.name, city.partitions(), prefix, city.raw_city)
         missing: list[TopicSettings] = [t for t in wanted if t.name not in have]
         if missing:
             response = await admin.create_topics([NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in missing])

@@ -94,7 +94,7 @@ class Observer:
     def __init__(self, city: City, feed: str, partition: int, ground: Ground, *, raw_topic: str = "") -> None:
         self.city, self.feed, self.partition = city, city.feed(feed), partition
         self.network, self.settings = ground.network, ground.settings
-        self.raw_topic = raw_topic or f"raw.{city.name}.{feed}"
+        self.raw_topic = raw_topic or f"raw.{city.raw_city}.{feed}"
         self.parser = parser(self.feed, city)
         self.plane = ground.matching.plane
         self.vehicles = Vehicles()
@@ -104,6 +104,8 @@ class Observer:
         self.sensors = Sensors(ground)
         self.statements = Statements()
         self.passages = Passages()
+        self.border = city.border
+        self.elsewhere = 0  #: events of vehicles beyond the city's border, or of nobody knows where
         self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
@@ -199,6 +201,10 @@ class Observer:
         ok, refused = impossible(c, self.city.box, self.settings.clean)
         rejects += refused
         keep = np.flatnonzero(ok)
+        if self.border is not None:
+            here = self.border.mask(c.lat_deg[keep], c.lon_deg[keep])
+            self.elsewhere += int((~here).sum())
+            keep = keep[here]
         window = c.event_ms[keep] // WINDOW_MS
         closed = (window + 1) * WINDOW_MS + self.settings.lateness_ms < c.ingest_ms[keep]
         late = keep[closed]

@@ -32,7 +32,7 @@ class Run:
         self.fuser = Fuser(self.city, self.network, self.fuse)
         ground = Ground(self.network, self.observe)
         self.observers = {
-            (f.name, p): Observer(self.city, f.name, p, ground, raw_topic=f"{self.raw_prefix}raw.{self.city.name}.{f.name}")
+            (f.name, p): Observer(self.city, f.name, p, ground, raw_topic=f"{self.raw_prefix}raw.{self.city.raw_city}.{f.name}")
             for f in self.city.feeds
             for p in range(f.partitions)
         }

@@ -38,7 +38,10 @@ class Sensors:
     def feed(self, parsed: Parsed, owner: Observer, rejects: list[Reject], out: Outputs, where: Where) -> int:
         """Take in station lists and readings; returns the number of duplicates."""
         for site in parsed.sites:
-            self._learn(site)
+            if owner.border is None or site.lat_deg != site.lat_deg or owner.border.holds(site.lat_deg, site.lon_deg):
+                self._learn(site)
+            else:
+                self.elsewhere += 1
         if parsed.sensors is None or not len(parsed.sensors):
             return 0
         return self._readings(parsed.sensors, owner, rejects, out, where)

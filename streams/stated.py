@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from connectors.borders import Border
 from connectors.columns import Reject, Site, Stated
 from models.records import Record, encode
 from streams.outputs import Out, Outputs
@@ -41,7 +42,7 @@ class Statements:
             who = f"{name}:{s.record.vehicle_id}" if s.product == "stop-passage" else name  # type: ignore[attr-defined]
             who = who if s.part is None else f"{who}\n{s.part}"
             stated = s.record if s.site is None else _placed(s.record, owner.sensors.sites.get(s.site))
-            if stated is None:
+            if stated is None or not _inside(stated, owner.border):
                 self.elsewhere += 1
                 continue
             said = encode(_without(stated, ("ingest_time",)))
@@ -100,3 +101,14 @@ def _placed(record: Record, site: Site | None) -> Record | None:
         return None
     told = {"lat_deg": site.lat_deg, "lon_deg": site.lon_deg, "name": site.name}
     return msgspec.structs.replace(record, **{f: v for f, v in told.items() if getattr(record, f) is None and v == v})
+
+
+def _inside(record: Record, border: Border | None) -> bool:
+    """Whether a record concerns the city: what has a place, by it; an alert of routes and stops has none, and concerns all who share the lines."""
+    if border is None:
+        return True
+    geometry = getattr(record, "geometry", None)
+    if geometry is not None:
+        return border.touches(geometry)
+    lat, lon = getattr(record, "lat_deg", None), getattr(record, "lon_deg", None)
+    return lat is None or lon is None or border.holds(lat, lon)

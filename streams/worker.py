@@ -141,7 +141,7 @@ class CityWorker:
         self.drivers: dict[TP, PartitionDriver] = {}
         self._making: dict[TP, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.feed_of = {raw_topic(city.name, f.name, settings.prefix): f.name for f in city.feeds}
+        self.feed_of = {raw_topic(city.raw_city, f.name, settings.prefix): f.name for f in city.feeds}
         self.partials = partials_topic(city.name, settings.prefix)
         self.group = f"{settings.prefix}tilannekuva-{city.name}"
         self.app = self._make_app()

@@ -20,6 +20,7 @@ class Owner:
     def __init__(self) -> None:
         self.settings = SimpleNamespace(clean=CleanSettings())
         self.simulated = False
+        self.border = None
         self.tally = SimpleNamespace(accepted=0)
 
 

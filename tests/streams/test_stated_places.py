@@ -21,6 +21,7 @@ def owner(**sites: Site) -> Any:
         settings=SimpleNamespace(clean=CleanSettings()),
         sensors=SimpleNamespace(sites={s.site_id + ":" + s.direction: s for s in sites.values()}),
         simulated=False,
+        border=None,
         tally=SimpleNamespace(accepted=0),
     )
 
