@@ -34,7 +34,7 @@ from streams.passages import Passages
 from streams.publish import PositionWriter, Where, dead_letters, late_records, segment_text
 from streams.sensors import Sensors
 from streams.stated import Statements
-from streams.vehicles import DUPLICATE, NEW, TOO_OLD, Vehicles
+from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
 STATE_SCHEMA = 1
@@ -207,20 +207,19 @@ class Observer:
             keep = keep[here]
         window = c.event_ms[keep] // WINDOW_MS
         closed = (window + 1) * WINDOW_MS + self.settings.lateness_ms < c.ingest_ms[keep]
-        late = keep[closed]
-        keep = keep[~closed]
         slot, unheard = self.vehicles.slots_of([c.vehicle_id[i] for i in keep], c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
         self._forget(unheard)
-        m = _Match(len(keep))
+        m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
         m.shape, m.profile, m.counts = self._routes([c.trip[i] for i in keep])
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
-        self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[keep], c.ingest_ms[keep])
-
         new = m.verdict == NEW
+        late = keep[m.verdict == LATE]
+        fresh = keep[new | (m.verdict == LATE)]
+        self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[fresh], c.ingest_ms[fresh])
         too_old = keep[m.verdict == TOO_OLD]
         duplicates = int((m.verdict == DUPLICATE).sum())
         written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
@@ -242,6 +241,7 @@ class Observer:
         """One event each of distinct vehicles: remember it, and if it is a newer fix, follow the shape or match freely."""
         i, s = keep[rows], slot[rows]
         verdict = self.vehicles.recall(s, c.event_ms[i], c.event[i])
+        verdict[(verdict == NEW) & m.closed[rows]] = LATE  # told for the first time; what a poll repeats stays a duplicate, however old
         m.verdict[rows] = verdict
         last_ms = self.vehicles.last_ms[s]
         self.tally.out_of_order += int((c.event_ms[i] < self.vehicles.previous_ms[s]).sum())
@@ -427,9 +427,11 @@ def _merge(batch: Sequence[tuple[Envelope, int]]) -> tuple[Envelope, Where]:
 class _Match:
     """What became of each kept event of an envelope, columns (n,)."""
 
-    __slots__ = ("counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "verdict")
+    __slots__ = ("closed", "counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "verdict")
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, closed: Bool) -> None:
+        n = len(closed)
+        self.closed = closed  #: its window was closed when it was received
         self.verdict: I8 = np.full(n, -1, np.int8)
         self.shape: I64 = np.full(n, -1, np.int64)
         self.profile: I8 = np.zeros(n, np.int8)

@@ -14,7 +14,7 @@ from geo.track import NEVER
 MEMORY = 64
 #: A vehicle not heard for this long is forgotten; everything older is late by then anyway.
 FORGET_MS = 30 * 60_000
-NEW, DUPLICATE, TOO_OLD = 0, 1, 2
+NEW, DUPLICATE, TOO_OLD, LATE = 0, 1, 2, 3
 
 
 class Vehicles:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import ExitStack
@@ -161,6 +162,7 @@ class CityWorker:
             broker=f"kafka://{s.bootstrap}",
             autodiscover=False,
             web_enabled=False,
+            datadir=tempfile.gettempdir(),  # for its tables, of which there are none
             topic_allow_declare=False,
             topic_disable_leader=True,
             table_standby_replicas=0,
