@@ -56,9 +56,27 @@ def table(product: str, values: list[bytes]) -> pa.Table:
     schema = arrow_schema(RECORDS[product])
     if not values:
         return schema.empty_table()
-    data = b"\n".join(values)
+    objects = [f.encode_name for f in msgspec.structs.fields(RECORDS[product]) if _is_object(f.type)]
+    data = b"\n".join(_as_text(v, objects) for v in values) if objects else b"\n".join(values)
     options = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     return pj.read_json(io.BytesIO(data), read_options=pj.ReadOptions(block_size=len(data) + 1, use_threads=False), parse_options=options)
+
+
+def _is_object(hint: Any) -> bool:
+    """Whether a field is a JSON object of any content: GeoJSON, texts by language."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _is_object(hint.__origin__)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_object(a) for a in typing.get_args(hint))
+    return origin is dict or hint is dict
+
+
+def _as_text(value: bytes, objects: list[str]) -> bytes:
+    """The record with its objects written as JSON texts, which is what their columns hold."""
+    fields = msgspec.json.decode(value, type=dict[str, msgspec.Raw])
+    fields |= {name: msgspec.Raw(msgspec.json.encode(bytes(fields[name]).decode())) for name in objects if name in fields}
+    return msgspec.json.encode(fields)
 
 
 class ParquetSink:

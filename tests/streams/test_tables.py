@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from models import records
 from models.clock import rfc3339
-from models.records import SegmentState, SourceMix, VehiclePosition, encode
+from models.records import SegmentState, SharedVehicleStation, Situation, SourceMix, VehiclePosition, encode
 from streams import tables
 from streams.outputs import Out
 from streams.tables import RECORDS, ParquetSink, arrow_schema, table
@@ -94,3 +96,24 @@ def test_a_closed_sink_leaves_files_that_can_be_read_when_the_last_group_was_jus
 def test_every_open_record_class_is_known() -> None:
     assert {"dead-letter", "late", "segment-state", "vehicle-position", "feed-health", "sensor-observation"} <= RECORDS.keys()
     assert all(issubclass(r, records.Record) for r in RECORDS.values())
+
+
+def test_every_product_of_the_feeds_becomes_a_table_with_objects_as_json_and_lists_as_lists() -> None:
+    at = "2026-03-10T05:30:00.000Z"
+    geometry = {"type": "Point", "coordinates": [24.9, 60.2]}
+    situation = Situation(
+        situation_id="d/1", kind="roadwork", event_time=at, ingest_time=at, feed="m", geometry=geometry, routes=["1", "2"], title={"fi": "Tietyö\n"},
+        text={"fi": 'Katu "poikki"', "sv": "Å"},
+    )  # fmt: skip
+    bare = Situation(situation_id="d/2", kind="unknown", event_time=at, ingest_time=at, feed="m")
+    t = tables.table("situation", [encode(situation), encode(bare)])
+    first, second = t.to_pylist()
+    assert json.loads(first["geometry"]) == geometry
+    assert json.loads(first["text"]) == situation.text
+    assert first["routes"] == ["1", "2"]
+    assert (second["geometry"], second["routes"], second["title"]) == (None, None, None)
+    station = SharedVehicleStation(station_id="b/1", ingest_time=at, feed="b", vehicles_by_type={"bike": 3})
+    (row,) = tables.table("shared-vehicle-station", [encode(station)]).to_pylist()
+    assert json.loads(row["vehicles_by_type"]) == {"bike": 3}
+    for product in ("stop-passage", "traffic-signal", "road-weather", "parking"):
+        assert tables.table(product, []).num_columns == len(msgspec.structs.fields(tables.RECORDS[product]))
