@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +33,9 @@ XY = tuple[float, float]
 
 @functools.cache
 def city(partitions: int = 1) -> City:
-    """Helsinki with ``partitions`` raw partitions of HFP."""
-    return load("helsinki", {"feeds.hfp.partitions": partitions})
+    """Helsinki with ``partitions`` raw partitions of HFP, and with the feeds that these tests tick: hfp, gtfs_rt and tms."""
+    whole = load("helsinki", {"feeds.hfp.partitions": partitions})
+    return msgspec.structs.replace(whole, feeds=tuple(whole.feed(name) for name in ("hfp", "gtfs_rt", "tms")))
 
 
 def line(*points: XY) -> NDArray[np.float64]:
