@@ -171,6 +171,11 @@ def raw_log(city: City, feed: str, fleet: Fleet, seconds: int) -> Iterator[Recor
         yield Record(name, partition, encode(e), e.ingest_ms, len(e.items))
 
 
+def raw_name(city: City, feed: str, prefix: str) -> str:
+    """The raw topic of a feed."""
+    return raw_topic(city.raw_city, feed, prefix)
+
+
 def empty_log(city: City, start_ms: int) -> list[Record]:
     """One tick of every feed and partition: what a worker costs that has nothing to do."""
     ticks = [(f.name, p, Gatherer(city, f, p).tick(start_ms, Source())[0]) for f in city.feeds for p in range(f.partitions)]
@@ -201,7 +206,7 @@ async def fill_raw(bootstrap: str, city: City, prefix: str, log: Iterable[Record
     await producer.start()
     try:
         for k, r in enumerate(log):
-            await producer.send(raw_topic(city.name, r.feed, prefix), r.value, partition=r.partition, timestamp_ms=r.ingest_ms)
+            await producer.send(raw_name(city, r.feed, prefix), r.value, partition=r.partition, timestamp_ms=r.ingest_ms)
             items += r.items
             if k % 200 == 199:
                 await asyncio.sleep(0)

@@ -1,0 +1,258 @@
+"""Fits the parameters of the estimator and of its confidence on simulated runs, and prints them. Writes nothing.
+
+    python benchmarks/fit_fusion.py --runs DIR --osm EXTRACT.osm.pbf [--names 1,2,7,42,1-harsh,2-harsh] [--test 3,4] [--rounds 3] [--only confidence]
+
+Runs are folders of ``groundtruth.py``, as ``benchmarks/accuracy.py`` makes them. They are replayed once; what the estimator was told is kept, and its parameters are then moved
+one at a time, up and down by a factor that halves, while the pooled score falls. The score sums the figures of the project's bars, each over its aim, and those of
+single minutes, so that an estimate that flickers does not win. The optimum is flat (most parameters may move by a third for 1 %): the values in the code are rounded.
+Bounded by hand: creep speed (the simulated jams stand still, real ones do not) and reach of the sums (cost).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import replayed, truth
+from connectors.cities import load as load_city
+from geo.build import build
+from geo.junctions import junctions
+from geo.network import F64
+from geo.streets import streets
+from models.confidence import Z20, Spread, normal_cdf
+from models.fusion import Estimator, FusionSettings
+from models.streets import C128, I64, Streets
+
+#: What is fitted, with the step of the first round, as a factor's logarithm.
+PARAMETERS = {
+    "half_life_s": 0.3, "loop_weight_s": 0.3, "own_prior_s": 0.3, "ahead_prior_s": 0.3, "own_reach_m": 0.3, "ahead_reach_m": 0.3, "ahead_share": 0.05,
+    "bus_loss": 0.4, "doubt": 0.3, "loops.free_share": 0.1, "loops.creep_kmh": 0.4, "limit_share": 0.03, "signal_s": 0.2, "yield_s": 0.4,
+}  # fmt: skip
+START = {"limit_share": 0.87, "signal_s": 4.0, "yield_s": 1.5}
+
+
+@dataclass
+class Case:
+    """One run, replayed."""
+
+    truth: truth.Truth
+    laid: truth.Laid
+    replay: replayed.Replayed
+    streets: Streets
+    held: F64
+    yields: F64
+
+
+def case(folder: Path, osm: Path) -> Case:
+    t = truth.load(folder)
+    city = load_city("helsinki")
+    network = build(city.name, osm=osm, gtfs=folder / "wire" / "gtfs.zip", crs=city.crs)
+    j = junctions(network.segments)
+    r = replayed.run(folder / "wire", city, network, t.start_ms, t.minutes)
+    r.positions.clear()
+    return Case(t, truth.lay(network, t.edges), r, streets(network), j.held.astype(np.float64), j.yields.astype(np.float64))
+
+
+def settings_of(values: dict[str, float]) -> FusionSettings:
+    base = FusionSettings()
+    own = {k: v for k, v in values.items() if "." not in k and k not in START}
+    loops = {k.split(".")[1]: v for k, v in values.items() if "." in k}
+    return replace(base, **own, loops=replace(base.loops, **loops))
+
+
+def view(c: Case, values: dict[str, float]) -> Streets:
+    """The streets with other expectations of light traffic."""
+    running = values["limit_share"] * c.streets.free_flow_kmh
+    seconds = c.streets.length_m * 3.6 / running + values["signal_s"] * c.held + values["yield_s"] * c.yields
+    return replace(c.streets, running_kmh=running, expected_kmh=c.streets.length_m * 3.6 / seconds)
+
+
+def said(c: Case, values: dict[str, float]) -> F64:
+    """(N, M) speeds under these parameters."""
+    e = Estimator(view(c, values), settings=settings_of(values))
+    every = {w: e.advance(obs) for w, obs in c.replay.told}
+    return replayed.grids(every, c.truth.start_ms, c.truth.minutes, len(c.streets))[0]
+
+
+def score(cases: list[Case], values: dict[str, float]) -> float:
+    """Sum of the figures over their aims; less is better."""
+    pairs, minutes = [], []
+    for c in cases:
+        pace = truth.paces(c.laid, said(c, values), len(c.truth.edges))
+        pairs.append((c.truth, 1.0 / truth.by_five(pace)))
+        has = np.isfinite(c.truth.minute_speed) & np.isfinite(pace)
+        error = np.abs(1.0 / pace - c.truth.minute_speed)[has]
+        minutes.append((error.sum(), len(error), (error * c.truth.minute_weight[has]).sum(), c.truth.minute_weight[has].sum()))
+    a, s = truth.pooled(pairs), truth.pooled(pairs, [c.truth.seen for c in cases])
+    m = np.array(minutes).sum(axis=0)
+    total = 1.2 * a["mae"] / 3.6 + 1.2 * s["mae"] / 3.4 + 0.6 * a["wmae"] / 4.1 + 0.6 * s["wmae"] / 3.4
+    return float(total + 0.6 * (1 - a["exact"]) / 0.4 + 0.4 * (1 - a["f1"]) / 0.37 + 0.3 * m[0] / m[1] / 4.5 + 0.2 * m[2] / m[3] / 4.0)
+
+
+def descend(f: Callable[[dict[str, float]], float], values: dict[str, float], steps: dict[str, float], rounds: int) -> dict[str, float]:
+    """One parameter at a time, up and down; the step of one that helps neither way halves."""
+    best, steps = f(values), dict(steps)
+    for k in range(rounds):
+        for name in steps:
+            for sign in (1, -1):
+                tried = {**values, name: values[name] * float(np.exp(sign * steps[name]))}
+                try:
+                    s = f(tried)
+                except ValueError:  # out of the range of the settings
+                    continue
+                if s < best - 1e-4:
+                    best, values = s, tried
+                    break
+            else:
+                steps[name] /= 2
+        print(f"round {k + 1}: score {best:.4f}  " + "  ".join(f"{n} {values[n]:.3g}" for n in steps), flush=True)
+    return values
+
+
+@dataclass
+class Rows:
+    """Edge minutes for the fit of the spread: features (own, ahead, pace, at_end), the estimate and two truths."""
+
+    features: tuple[F64, F64, F64, F64]
+    estimate: F64
+    minute: F64
+    five: F64
+    hit: F64  #: mean of the hits against the two
+
+
+def rows_of(cases: list[Case]) -> Rows:
+    """Features of the estimator as it is, by edge and minute."""
+    parts: list[list[F64]] = []
+    for c in cases:
+        heard: dict[int, tuple[F64, ...]] = {}
+        e = _Listening(c.streets)
+        every = {}
+        for w, obs in c.replay.told:
+            every[w] = e.advance(obs)
+            heard[w] = e.heard
+        speed = replayed.grids(every, c.truth.start_ms, c.truth.minutes, len(c.streets))[0]
+        n, first = len(c.truth.edges), c.truth.start_ms // 60_000
+        features = [
+            truth.on_edges(
+                c.laid, np.where(np.isfinite(speed), np.stack([heard[first + m][k] for m in range(c.truth.minutes)], axis=1), np.nan), n
+            )
+            for k in range(4)
+        ]
+        pace = truth.paces(c.laid, speed, n)
+        five, five_said = np.repeat(c.truth.speed, truth.FIVE, 1), np.repeat(1.0 / truth.by_five(pace), truth.FIVE, 1)
+        has = np.isfinite(c.truth.minute_speed) & np.isfinite(five) & np.isfinite(pace)
+        one = 1.0 / pace
+        hits = [np.abs(v - x) <= np.maximum(0.15 * x, 3.0) for v, x in ((c.truth.minute_speed, one), (five, five_said))]
+        parts.append(
+            [*(f[has] for f in features), one[has], c.truth.minute_speed[has], five[has], (hits[0] + hits[1].astype(np.float64))[has] / 2]
+        )
+    a = [np.concatenate(x) for x in zip(*parts, strict=True)]
+    return Rows((a[0], a[1], a[2], a[3]), *a[4:])
+
+
+class _Listening(Estimator):
+    """Keeps what the spread is made from."""
+
+    heard: tuple[F64, ...] = ()
+
+    def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
+        said = super().features(rows, street, ahead)
+        self.heard = said[0]
+        return said
+
+
+def _width(b: F64, r: Rows) -> F64:
+    return Spread(float(b[0]), min(float(b[1]), 0.0), *map(float, b[2:])).width(*r.features)
+
+
+def _raw(b: F64, r: Rows) -> F64:
+    half, width = np.maximum(0.15, 3.0 / r.estimate), _width(b, r)
+    below = np.where(half < 1, normal_cdf(np.log1p(-np.minimum(half, 1 - 1e-9)) / width), 0.0)
+    return np.clip(normal_cdf(np.log1p(half) / width) - below, 0.01, 0.99)
+
+
+def search(f: Callable[[F64], float], b: F64, rounds: int = 60) -> F64:
+    """One coefficient at a time."""
+    best, steps = f(b), np.full(len(b), 0.2)
+    for _ in range(rounds):
+        for i in range(len(b)):
+            for sign in (1, -1):
+                tried = b.copy()
+                tried[i] += sign * steps[i]
+                s = f(tried)
+                if s < best - 1e-7:
+                    best, b = s, tried
+                    steps[i] *= 1.3
+                    break
+            else:
+                steps[i] *= 0.6
+    return b
+
+
+def fit_confidence(cases: list[Case], test: list[Case]) -> None:
+    """Band by the likelihood of hits, quantiles by their own (pinball) loss, and the monotone map."""
+    r = rows_of(cases)
+    start = np.array([-2.0, -0.5, 0.5, -0.5, 2.5, 3.0])
+
+    def likelihood(b: F64) -> float:
+        p = _raw(b, r)
+        return -float((r.hit * np.log(p) + (1 - r.hit) * np.log(1 - p)).mean()) + 1e3 * max(b[1], 0.0)
+
+    band = search(likelihood, start)
+    log_ratio = np.log(np.maximum((r.minute + r.five) / 2, 0.3) / r.estimate)
+
+    def pinball(b: F64, share: float) -> float:
+        u = log_ratio - np.sign(share - 0.5) * Z20 * _width(b, r)
+        return float(np.maximum(share * u, (share - 1) * u).mean()) + 1e3 * max(b[1], 0.0)
+
+    below, above = search(lambda b: pinball(b, 0.2), band), search(lambda b: pinball(b, 0.8), band)
+    knots = np.linspace(0, 1, 11)
+    p = _raw(band, r)
+    i = np.minimum((p * 10).astype(int), 9)
+    hats = np.zeros((len(p), 11))
+    hats[np.arange(len(p)), i], hats[np.arange(len(p)), i + 1] = 1 - (p * 10 - i), p * 10 - i
+    smooth = 0.03 * np.sqrt(len(p)) * np.diff(np.eye(11), axis=0)
+    mapped = np.linalg.lstsq(np.vstack([hats, smooth]), np.r_[r.hit, np.zeros(10)], rcond=None)[0]
+    mapped = np.maximum.accumulate(np.clip(mapped, 0, 1))
+    for name, b in (("BAND", band), ("BELOW", below), ("ABOVE", above)):
+        print(f"{name} = Spread({', '.join(f'{x:.3f}' for x in b)})")
+    print(f"CALIBRATED = ({', '.join(f'{x:.3f}' for x in mapped)})")
+    for name, rows in (("fitted on", r), ("tested on", rows_of(test) if test else None)):
+        if rows is not None:
+            q = np.interp(_raw(band, rows), knots, mapped)
+            print(f"{name}: calibration error {truth.calibration(q, rows.hit)[0]:.3f} (mean of hits against one and five minutes)")
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--runs", type=Path, required=True, help="folder of runs")
+    p.add_argument("--osm", type=Path, required=True, help="the extract that they were made from")
+    p.add_argument("--names", default="1,2,7,42,1-harsh,2-harsh", help="runs to fit on")
+    p.add_argument("--test", default="", help="runs to report on")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--only", choices=["estimate", "confidence"])
+    a = p.parse_args()
+    cases = [case(a.runs / n, a.osm) for n in a.names.split(",")]
+    test = [case(a.runs / n, a.osm) for n in a.test.split(",") if n]
+    if a.only != "confidence":
+        base = FusionSettings()
+        values = {
+            k: START[k] if k in START else float(getattr(base.loops, k.split(".")[1]) if "." in k else getattr(base, k)) for k in PARAMETERS
+        }
+        print(f"as it is: score {score(cases, values):.4f}" + (f", test {score(test, values):.4f}" if test else ""), flush=True)
+        values = descend(lambda v: score(cases, v), values, PARAMETERS, a.rounds)
+        if test:
+            print(f"test {score(test, values):.4f}")
+    if a.only != "estimate":
+        fit_confidence(cases, test)
+
+
+if __name__ == "__main__":
+    main()
