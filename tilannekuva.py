@@ -353,16 +353,52 @@ def network_build(
     click.echo(f"{folder}: {len(net.segments):,} segments, {len(net.shapes):,} shapes, version {net.version[:12]}; {net.attribution}")
 
 
-@cli.command(epilog="Example: tilannekuva topics helsinki")
-@click.argument("city", default="helsinki")
-def topics(city: str) -> None:
-    """The table of topics of a CITY: name, key, record, retention, licence."""
+@cli.command(epilog="Example: tilannekuva topics helsinki --check --broker kafka1:9092")
+@click.argument("names", metavar="[CITY]...", nargs=-1)
+@click.option("--apply", "do", flag_value="apply", help="Create topics that are missing and alter those that differ.")
+@click.option("--check", "do", flag_value="check", help="Compare the broker with the definition; exit 1 on any difference.")
+@click.option("--replication", default=1, show_default=True, help="Copies of topics that are created.")
+@_broker
+@_prefix
+def topics(names: tuple[str, ...], do: str | None, replication: int, broker: str, prefix: str) -> None:
+    """The table of topics of a CITY (name, key, record, retention, licence); on the broker with --apply and --check."""
     from models.topics import PRODUCTS, open_topic
 
-    c = _city(city)
-    for p in PRODUCTS.values():
-        kept = "for ever" if p.retention_ms < 0 else f"{p.retention_ms / 86_400_000:g} d"
-        click.echo(f"{open_topic(c.name, p.name):45} key {p.key:18} {p.record.__name__:18} {p.cleanup:15} {kept:9} {c.licence}")
+    chosen = [_city(n) for n in names or cities.names()]
+    if do is None:
+        for c in chosen:
+            for p in PRODUCTS.values():
+                kept = "for ever" if p.retention_ms < 0 else f"{p.retention_ms / 86_400_000:g} d"
+                click.echo(
+                    f"{open_topic(c.name, p.name, prefix):45} key {p.key:18} {p.record.__name__:20} {p.cleanup:15} {kept:9} {c.licence}"
+                )
+        return
+    from aiokafka.errors import KafkaError
+
+    from streams import topics_admin
+
+    wanted = topics_admin.wanted_of(chosen, prefix)
+    left: list[topics_admin.Difference] = []
+
+    async def main(stop: asyncio.Event) -> None:
+        if do == "check":
+            left.extend(await topics_admin.check(broker, wanted))
+            return
+        mended, cannot = await topics_admin.apply(broker, wanted, replication=replication)
+        left.extend(cannot)
+        for d in mended:
+            click.echo(f"mended  {d}")
+
+    try:
+        _run(main)
+    except (KafkaError, RuntimeError) as e:
+        click.echo(f"topics: {e}", err=True)
+        sys.exit(EXIT_FAILED)
+    for d in left:
+        click.echo(f"differs {d}")
+    if left:
+        sys.exit(EXIT_FAILED)
+    click.echo(f"{len(wanted)} topics are as defined")
 
 
 @cli.command(epilog="Example: tilannekuva check helsinki")
