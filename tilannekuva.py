@@ -203,6 +203,7 @@ def process(
     settings: tuple[str, ...],
 ) -> None:
     """The Faust worker of a CITY: observe and fuse. Start more of them to share the work."""
+    from streams import memory
     from streams.worker import CityWorker, WorkerSettings, run_worker
 
     c = _city(city, settings)
@@ -213,7 +214,9 @@ def process(
     )  # fmt: skip
 
     async def main(stop: asyncio.Event) -> None:
-        await run_worker(CityWorker(c, net, s), stop)
+        worker = CityWorker(c, net, s)
+        memory.settle()
+        await run_worker(worker, stop)
 
     _run(main)
 

@@ -94,10 +94,12 @@ class Step:
 class FreeMatcher:
     """State of many vehicles, each in a numbered slot that the caller hands out."""
 
-    def __init__(self, network: Network, settings: HmmSettings | None = None, graph: Graph | None = None) -> None:
+    def __init__(
+        self, network: Network, settings: HmmSettings | None = None, graph: Graph | None = None, nearby: Nearby | None = None
+    ) -> None:
         self.settings = settings or HmmSettings()
         self.graph = graph or Graph(network.segments)
-        self.nearby = Nearby(network.segments.geometry, self.settings.radius_m)
+        self.nearby = nearby or Nearby(network.segments.geometry, self.settings.radius_m)
         self._room(0)
 
     def _room(self, slots: int) -> None:

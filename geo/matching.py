@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from geo.graph import BUS, CAR, RAIL, Graph
 from geo.hmm import FreeMatcher, HmmSettings
+from geo.nearby import Nearby
 from geo.network import Network
 from geo.project import Plane
 from geo.track import ShapePoints, TrackSettings
@@ -23,14 +24,16 @@ class Matching:
     plane: Plane
     points: ShapePoints
     graph: Graph
+    nearby: Nearby
     track: TrackSettings
     hmm: HmmSettings
 
     @classmethod
     def of(cls, network: Network, track: TrackSettings | None = None, hmm: HmmSettings | None = None) -> Matching:
-        track = track or TrackSettings()
-        return cls(network, Plane(network.crs), ShapePoints(network, track.spacing_m), Graph(network.segments), track, hmm or HmmSettings())
+        track, hmm = track or TrackSettings(), hmm or HmmSettings()
+        points, graph = ShapePoints(network, track.spacing_m), Graph(network.segments)
+        return cls(network, Plane(network.crs), points, graph, Nearby(network.segments.geometry, hmm.radius_m), track, hmm)
 
     def free_matcher(self) -> FreeMatcher:
-        """A matcher with state of its own on the shared graph."""
-        return FreeMatcher(self.network, self.hmm, self.graph)
+        """A matcher with state of its own on the shared graph and grid."""
+        return FreeMatcher(self.network, self.hmm, self.graph, self.nearby)

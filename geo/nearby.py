@@ -25,6 +25,10 @@ class Near:
     toward_north: F64
 
 
+#: Pieces of segments put into the grid at a time.
+_TOGETHER = 10_000
+
+
 class Nearby:
     """Grid over ``lines``; built once, read only."""
 
@@ -51,9 +55,24 @@ class Nearby:
         west, east = self._column(np.minimum(a, b) - reach), self._column(np.maximum(a, b) + reach)
         south, north = self._row(np.minimum(c, d) - reach), self._row(np.maximum(c, d) + reach)
         wide, high = east - west + 1, north - south + 1
-        count = wide * high
-        piece = np.repeat(np.arange(len(count)), count)
-        inner = np.arange(len(piece)) - np.repeat(np.cumsum(count) - count, count)
+        parts = [
+            self._cells(np.arange(k, min(k + _TOGETHER, len(wide))), west, south, wide, wide * high, reach)
+            for k in range(0, len(wide), _TOGETHER)
+        ]
+        cell = np.concatenate([c for c, _ in parts] or [np.empty(0, np.int64)])
+        piece = np.concatenate([p for _, p in parts] or [np.empty(0, np.int64)])
+        order = np.argsort(cell, kind="stable")  # pieces stay ascending, hence segments too
+        cell = cell[order]
+        self._piece: I32 = piece[order].astype(np.int32)
+        first = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]]) if len(cell) else np.zeros(0, np.int64)
+        self._cell: I64 = cell[first]
+        self._start: I64 = np.r_[first, len(cell)]
+
+    def _cells(self, pieces: I64, west: I64, south: I64, wide: I64, count: I64, reach: float) -> tuple[I64, I64]:
+        """Cells that some pieces reach into, a few thousand pieces at a time: a network of 150,000 segments would take 700 MB at once."""
+        piece = np.repeat(pieces, count[pieces])
+        size = count[pieces]
+        inner = np.arange(len(piece)) - np.repeat(np.cumsum(size) - size, size)
         column = west[piece] + inner % wide[piece]
         row = south[piece] + inner // wide[piece]
         # a slanting piece does not touch every cell of its box: keep those whose middle is near enough
@@ -62,13 +81,7 @@ class Nearby:
         along = np.clip(middle_e * self._toward_east[piece] + middle_n * self._toward_north[piece], 0.0, self._length[piece])
         off_e, off_n = middle_e - along * self._toward_east[piece], middle_n - along * self._toward_north[piece]
         keep = off_e * off_e + off_n * off_n <= (reach + self.cell_m * 0.7072) ** 2
-        cell, piece = _key(column[keep], row[keep]), piece[keep]
-        order = np.argsort(cell, kind="stable")  # pieces stay ascending, hence segments too
-        cell = cell[order]
-        self._piece: I32 = piece[order].astype(np.int32)
-        first = np.flatnonzero(np.r_[True, cell[1:] != cell[:-1]]) if len(cell) else np.zeros(0, np.int64)
-        self._cell: I64 = cell[first]
-        self._start: I64 = np.r_[first, len(cell)]
+        return _key(column[keep], row[keep]), piece[keep]
 
     def _column(self, east_m: F64) -> I64:
         return np.floor((east_m - self._west) / self.cell_m).astype(np.int64)
