@@ -26,7 +26,9 @@ from benchmarks import replayed, truth
 from connectors.cities import load as load_city
 from geo.build import build
 from geo.network import F64, Bool, Network
+from geo.polylines import point_at
 from geo.streets import streets
+from models.falls import Falls
 from models.fusion import BLENDED, INFERRED, MEASURED, ORIGINS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +52,8 @@ class Run:
     said: F64  #: (E, M / 5) km/h
     formula: F64
     naive: F64
+    falls: list[bool | None]  #: told falls of speed: borne out by the truth or not, None: no truth there
+    blocked_s: float | None  #: from the blocked lane to the first fall told on its edge, seconds; None: not told
     matched: float  #: share of messages whose segment lies on the true edge or one before or after
 
 
@@ -89,7 +93,37 @@ def measure(folder: Path, osm: Path) -> Run:
     e = t.edges
     pace = e.length_m / (0.85 * e.speed_limit_kmh) + 4.0 / 3.6 * e.signalised
     formula = np.repeat((e.length_m / pace).to_numpy()[:, None], said.shape[1], axis=1)
-    return Run(t, laid, r, said, formula, _naive(r, t, laid, network), _matched(folder, r, t, laid, network))
+    return Run(
+        t, laid, r, said, formula, _naive(r, t, laid, network), *_falls(folder, r, t, laid, network), _matched(folder, r, t, laid, network)
+    )
+
+
+def _falls(
+    folder: Path, r: replayed.Replayed, t: truth.Truth, laid: truth.Laid, network: Network
+) -> tuple[list[bool | None], float | None]:
+    """Falls of speed that the detector tells, each judged by the truth of its edges: a mean of less than 60 % of that of 3 to 12 minutes before."""
+    s, n = network.segments, len(network.segments)
+    middle = point_at(s.geometry, np.arange(n), s.length_m / 2)
+    detector = Falls(streets(network), *middle)
+    first = t.start_ms // 60_000
+    incidents = json.loads((folder / "incidents.json").read_text())
+    blocked = {i["edge_id"]: pd.Timestamp(i["start"]).timestamp() for i in incidents}
+    names = t.edges.edge_id.tolist()
+    judged: list[bool | None] = []
+    waited = None
+    for w, obs in r.told:
+        m = w - first
+        speed = r.speed[:, m] if 0 <= m < t.minutes else np.full(n, np.nan)
+        for fall in detector.advance(obs, speed):
+            verdict: bool | None = None
+            for edge in laid.edge[laid.segment == fall.segment].tolist():
+                before, now = t.minute_speed[edge, max(m - 12, 0) : max(m - 3, 1)], t.minute_speed[edge, max(m - 1, 0) : m + 4]
+                if np.isfinite(before).any() and np.isfinite(now).any():
+                    verdict = bool(verdict) or bool(np.nanmean(now) < 0.6 * np.nanmean(before))
+                late = (w + 1) * 60 - blocked.get(names[edge], np.inf)
+                waited = late if waited is None and 0 <= late < 600 else waited
+            judged.append(verdict)
+    return judged, waited
 
 
 def _naive(r: replayed.Replayed, t: truth.Truth, laid: truth.Laid, network: Network) -> F64:
@@ -217,6 +251,11 @@ def figures(runs: list[Run]) -> dict[str, Any]:
     one, _ = confidence(runs, minute=True)
     return {
         **kinds, "by origin": by_origin, "calibration": {"five minutes": five, "one minute": one, "table": table}, "quantiles": quantiles(runs),
+        "falls": {
+            "hours": float(sum(r.truth.minutes for r in runs)) / 60, "told": sum(len(r.falls) for r in runs),
+            "borne out": sum(r.falls.count(True) for r in runs), "not": sum(r.falls.count(False) for r in runs),
+            "blocked lanes told": [r.blocked_s for r in runs],
+        },
         "matched": float(np.mean([r.matched for r in runs])),
         "runs": {r.truth.name: truth.pooled([(r.truth, r.said)]) for r in runs},
     }  # fmt: skip

@@ -44,7 +44,7 @@ segment in one minute is mostly the red light it met; sums over the street are n
 - Confidence is calibrated on these runs. On streets that nothing has seen (`inferred`) it says how good the formula is there, in a simulation whose drivers keep the limit.
 - The car truth of one minute rests on few cars; the confidence is fitted half to single minutes and half to five, and lies between the two.
 - A blocked lane (minute 42 of each run) shows in none of the streams: the published loop speeds stay at 26-28 km/h, buses pass at their usual speed, and the true mean of
-  the edge falls only because the standing vehicle is counted. It is not flagged, and no detector is claimed to do it.
+  the edge falls only because the standing vehicle is counted. It is not flagged; what the detector tells are queues that form.
 """
 
 
@@ -84,6 +84,12 @@ def write(groups: dict[str, dict[str, Any]], said: dict[str, dict[str, float]], 
             f"\nConfidence (probability that the truth lies within the larger of 15 % and 3 km/h): calibration error {c['five minutes']:.3f} against "
             f"five minutes, {c['one minute']:.3f} against single minutes. Below the 20 % quantile lie {p20:.0%} of the five-minute truths, below the 80 % quantile {p80:.0%}. "
             f"Matched to the right street: {f['matched']:.1%} of the messages with a position.\n\n"
+        )
+        w = f["falls"]
+        blocked = ["not told" if x is None else f"after {x:.0f} s" for x in w["blocked lanes told"]]
+        out.append(
+            f"Sudden falls of speed (`models/falls.py`): {w['told']} told in {w['hours']:.0f} hours, {w['borne out']} borne out by the truth (below 60 % of the mean of 3 to 12 minutes "
+            f"before), {w['not']} not ({w['not'] / w['hours']:.1f} an hour). The blocked lane, run by run: {', '.join(blocked)}.\n\n"
         )
         out.append(_row(["confidence from", "rows", "mean confidence", "within the band"]) + _row(["---"] * 4))
         for r in c["table"]:

@@ -170,11 +170,19 @@ class Estimator:
         speed = space_mean(obs.loop_kmh, obs.loop_vph, s.free_flow_kmh[at], s.lanes[at], s.interrupted[at], cfg.loops)
         return new, _pair(cfg.loop_weight_s * s.running_kmh[at] / speed, np.full(len(at), cfg.loop_weight_s))
 
+    def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
+        """What the spread depends on (own evidence, log pace ratio ahead, log pace ratio, share of the time at the end), and all evidence and priors, seconds."""
+        cfg = self.settings
+        prior = (ahead.real + cfg.ahead_prior_s) / (ahead.imag + cfg.ahead_prior_s)
+        pace = np.log((street.real + cfg.own_prior_s * prior) / (street.imag + cfg.own_prior_s))
+        own = street.real + street.imag
+        total = own + cfg.own_prior_s * (1 + prior)
+        return (own / total, np.log(prior), pace, self._at_end[rows]), total
+
     def _estimate(self, rows: I64, street: C128, ahead: C128, probe: F64, loop: F64, memory: F64) -> Estimate:
         cfg, s = self.settings, self.streets
-        prior = (ahead.real + cfg.ahead_prior_s) / (ahead.imag + cfg.ahead_prior_s)
-        total = street.real + street.imag + cfg.own_prior_s * (1 + prior)
-        pace = np.log((street.real + cfg.own_prior_s * prior) / (street.imag + cfg.own_prior_s))
+        features, total = self.features(rows, street, ahead)
+        pace = features[2]
         square = pace * pace
         speed = s.expected_kmh[rows] * np.exp(-pace * square / (square + cfg.doubt**2))
 
@@ -190,8 +198,6 @@ class Estimator:
         nothing = origin == NONE
         speed = np.where(nothing, np.nan, speed)
 
-        on_street = (street.real + street.imag) / total
-        features = on_street, np.log(prior), pace, self._at_end[rows]
         confidence = np.where(nothing, 0.0, band_probability(np.where(nothing, 1.0, speed), BAND.width(*features)))
         p20, p80 = speed * np.exp(-Z20 * BELOW.width(*features)), speed * np.exp(Z20 * ABOVE.width(*features))
         return Estimate(speed, p20, p80, confidence, origin, weights[0], weights[1], weights[2], np.maximum(1 - own, 0.0))
