@@ -1,5 +1,6 @@
 # make demo   set up .venv and Kafka, then show Helsinki on this machine
 # make test   set up what is missing, then lint, types, imports and every test this machine can run
+# make accuracy   simulate rush hours (SUMO in an environment of its own, 300 MB), replay them, score them: docs/accuracy.md
 # make soak   a quarter of an hour of killed workers and brokers: is anything lost, doubled or changed?
 #
 # Each set-up step installs what it needs where it may (Debian packages only as root), and otherwise says what it left out and why.
@@ -19,7 +20,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium demo test soak clean
+.PHONY: help venv lock kafka chromium demo test accuracy soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
@@ -74,6 +75,9 @@ test: venv kafka chromium
 
 soak: venv kafka
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+accuracy: venv
+	$(BIN)/python benchmarks/accuracy.py $(ARGS)
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build

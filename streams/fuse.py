@@ -25,7 +25,7 @@ from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 2
+STATE_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Fuser:
         self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
+        self.constants: dict[int, float] = {}  #: free-flow speed of segments that a site knows it of, km/h
         self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
         self.published_origin: I64 = np.full(len(s), -1)
         self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
@@ -179,6 +180,7 @@ class Fuser:
             window = self.windows.pop(w, None) or _Window()
             sums = self._sums(window)
             estimate = self.estimator.advance(sums)
+            self._constants(window)
             rows = self._worth(w, estimate, sums)
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
             self.next_window = w + 1
@@ -216,6 +218,13 @@ class Fuser:
             self.next_slot += 1
 
     # ---------------------------------------------------------------- publishing
+
+    def _constants(self, window: _Window) -> None:
+        """Free-flow speeds that sites know of their own street stand for what its limit suggests."""
+        for _, r in sorted(window.sensors.items()):
+            if r.segment >= 0 and r.free_flow_kmh is not None and r.free_flow_kmh > 0 and self.constants.get(r.segment) != r.free_flow_kmh:
+                self.constants[r.segment] = r.free_flow_kmh
+                self.states.know_free_flow(r.segment, r.free_flow_kmh, "sensor_constant")
 
     def _worth(self, w: int, e: Estimate, sums: WindowSums) -> I64:
         """Segments whose final record is published: what was observed, what has changed since it was last said, and each one in its turn."""
@@ -274,7 +283,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
-            "estimator": self.estimator.export(), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "constants": sorted(self.constants.items()), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -303,5 +312,8 @@ class Fuser:
         self.health = {int(slot): {(f, p): msgspec.convert(h, HealthRow) for f, p, h in rows} for slot, rows in state["health"].items()}
         self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
         self.estimator.restore(state["estimator"])
+        self.constants = {int(k): v for k, v in state["constants"]}
+        for k, v in self.constants.items():
+            self.states.know_free_flow(k, v, "sensor_constant")
         self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
         self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()

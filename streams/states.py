@@ -42,11 +42,12 @@ class States:
         self._keys = [i.encode() for i in segments.segment_id]
         self._head = [f'{{"segment_id":{_json(i)},"window_start":"' for i in segments.segment_id]
         self._who = [f',"represents":{_json(r)},"algorithm":{_json(ALGORITHM)}' for r in segments.represents]
-        self._free = [
-            f',"free_flow_kmh":{v},"free_flow_method":"{m}"'
-            for v, m in zip(np.round(free_flow_kmh, 1).tolist(), free_flow_method, strict=True)
-        ]
-        self._length_m, self._free_flow_kmh = segments.length_m, free_flow_kmh
+        self._free = [_free(v, m) for v, m in zip(free_flow_kmh.tolist(), free_flow_method, strict=True)]
+        self._length_m, self._free_flow_kmh = segments.length_m, free_flow_kmh.copy()
+
+    def know_free_flow(self, row: int, kmh: float, method: str) -> None:
+        """From now on this is the free-flow speed of one segment."""
+        self._free_flow_kmh[row], self._free[row] = kmh, _free(kmh, method)
 
     def records(self, start_ms: int, end_ms: int, revision: int, e: Estimate, c: Columns, *, final: bool, simulated: bool) -> list[Out]:
         """One record a row."""
@@ -119,6 +120,10 @@ class States:
                 text += f',"source_mix":{{{mix[1:]}}}'
             out.append(Out(keys[k], (text + tail).encode(), start_ms, f"segment-state:{ids[k]}:{start_ms}:{revision}"))
         return out
+
+
+def _free(kmh: float, method: str) -> str:
+    return f',"free_flow_kmh":{round(kmh, 1)},"free_flow_method":"{method}"'
 
 
 def _json(text: str) -> str:

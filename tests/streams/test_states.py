@@ -57,3 +57,17 @@ def test_a_closed_street_stands_still_whatever_its_speed() -> None:
     (out,) = states.records(kit.T0, kit.T0 + 60_000, 1, e, columns, final=True, simulated=False)
     record = msgspec.json.decode(out.value, type=SegmentState)
     assert (record.closed, record.los, record.datex_status, record.jam_factor) == (True, "F", "stationary", 10.0)
+
+
+def test_a_site_that_knows_the_free_flow_of_its_street_stands_for_the_limit() -> None:
+    e = Estimate(*(np.full(N, x) for x in (30.0, 20.0, 40.0, 0.5)), np.full(N, 4), *(np.full(N, 0.25) for _ in range(4)))
+    states = States(kit.network().segments, np.full(N, 40.0), ["limit"] * N)
+    states.know_free_flow(1, 60.0, "sensor_constant")
+    rows = np.arange(2)
+    columns = Columns(rows, rows, rows - 1, rows, np.full(2, np.nan), rows, np.zeros(2, np.bool_))
+    first, second = (
+        msgspec.json.decode(o.value, type=SegmentState)
+        for o in states.records(kit.T0, kit.T0 + 60_000, 1, e, columns, final=True, simulated=False)
+    )
+    assert (first.free_flow_kmh, first.free_flow_method, first.speed_ratio) == (40.0, "limit", 0.75)
+    assert (second.free_flow_kmh, second.free_flow_method, second.speed_ratio) == (60.0, "sensor_constant", 0.5)
