@@ -39,6 +39,7 @@ class Town:
     network: Network = field(default_factory=world.network)
 
     def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.city_file = world.write_city(self.folder, partitions=self.partitions)
         self.city: City = world.city(self.folder, partitions=self.partitions)
         self.network_folder = self.folder / "network"
