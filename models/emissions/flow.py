@@ -70,6 +70,8 @@ class Flow:
     density_vpkm: Floats
     log_var: Floats  #: variance of ln(flow)
     source: Codes  #: index into SOURCES
+    density_log_var: Floats  #: variance of ln(density)
+    jammed: NDArray[np.bool_]  #: the congested branch had a say in the density
 
     def source_names(self) -> list[str]:
         """``flow_source`` of each segment."""
@@ -239,13 +241,14 @@ def estimate_flow(
     measured_age_s: Floats | None = None,
     transferred_vph: Floats | None = None,
     transferred_log_var: Floats | None = None,
+    speed_log_sd: Floats | None = None,
     settings: FlowSettings | None = None,
 ) -> Flow:
     """The best flow of each of n segments, with where it comes from.
 
-    A counter's value is taken as it is, until it is so old that the rest knows better. Without one, the calendar prior (moved by counters near by, where there are) is
-    weighed against the congested branch by inverse variance of logarithms, at equal speed, so in density.
-    ``source`` names what weighs most.
+    A counter's value is taken as it is, until it is so old that the rest knows better; else the calendar prior (moved by counters near by, where there are).
+    In a jam that is weighed against the congested branch by inverse variance of logarithms, at equal speed, so in density: flow over a crawling speed is as
+    uncertain as that speed. ``source`` names what weighs most in the flow.
 
     Args:
         speed_kmh, free_flow_kmh, lanes, prior_vph: (n,).
@@ -253,6 +256,7 @@ def estimate_flow(
         measured_vph: (n,) NaN where no counter.
         measured_age_s: (n,) age of that value; fresh if not given.
         transferred_vph, transferred_log_var: (n,) of ``transfer``.
+        speed_log_sd: (n,) standard deviation of ln(speed); exact if not given.
 
     >>> flow = estimate_flow(
     ...     speed_kmh=np.array([45.0, 8.0, 45.0]), free_flow_kmh=np.full(3, 48.0), road_class=np.full(3, 2), lanes=np.ones(3),
@@ -266,21 +270,24 @@ def estimate_flow(
     flow = np.maximum(prior_vph if transferred_vph is None else transferred_vph, 0.0)
     log_var = np.full(flow.shape, s.prior_log_sd**2) if transferred_log_var is None else transferred_log_var.copy()
     source = np.where(log_var < 0.999 * s.prior_log_sd**2, TRANSFERRED, PRIOR)
-    density = np.minimum(flow / pace, jam)
-    jammed = congested_density(speed_kmh, free_flow_kmh, road_class, lanes)
-    tells = np.isfinite(jammed)
-    if tells.any():
-        w_jam, w_base = 1.0 / s.congested_log_sd**2, 1.0 / log_var[tells]
-        logs = w_jam * np.log(jammed[tells]) + w_base * np.log(np.maximum(density[tells], 1e-3))
-        density[tells] = np.minimum(np.exp(logs / (w_jam + w_base)), jam[tells])
-        flow = np.where(tells, density * speed_kmh, flow)
-        source[tells] = np.where(w_jam >= w_base, CONGESTED, source[tells])
-        log_var[tells] = 1.0 / (w_jam + w_base)
+    counted = np.zeros(flow.shape, dtype=np.bool_)
     if measured_vph is not None:
         age_var = measured_log_var(np.zeros(flow.shape) if measured_age_s is None else measured_age_s, s)
         counted = np.isfinite(measured_vph) & (age_var <= log_var)
         flow = np.where(counted, np.maximum(measured_vph, 0.0), flow)
         log_var = np.where(counted, age_var, log_var)
         source = np.where(counted, MEASURED, source)
-        density = np.where(counted, np.minimum(flow / pace, jam), density)
-    return Flow(flow, density, log_var, source.astype(np.int8))
+    density = np.minimum(flow / pace, jam)
+    density_var = log_var.copy() if speed_log_sd is None else log_var + speed_log_sd**2
+    branch = congested_density(speed_kmh, free_flow_kmh, road_class, lanes)
+    tells = np.isfinite(branch) & (~counted if speed_log_sd is None else (flow > 0.0) | ~counted)
+    if tells.any():
+        w_jam, w_base = 1.0 / s.congested_log_sd**2, 1.0 / density_var[tells]
+        logs = w_jam * np.log(branch[tells]) + w_base * np.log(np.maximum(density[tells], 1e-3))
+        density[tells] = np.minimum(np.exp(logs / (w_jam + w_base)), jam[tells])
+        density_var[tells] = 1.0 / (w_jam + w_base)
+        told = tells & ~counted
+        flow = np.where(told, density * speed_kmh, flow)
+        log_var = np.where(told, density_var, log_var)
+        source[tells] = np.where((w_jam >= w_base) & ~counted[tells], CONGESTED, source[tells])
+    return Flow(flow, density, log_var, source.astype(np.int8), density_var, tells)

@@ -21,7 +21,7 @@ from models.emissions.fleet import Fleet, Vehicle
 from models.emissions.lookup import NoSuchRow, find, is_electric
 from models.emissions.no2 import no2_share
 from models.emissions.nonexhaust import wear_g_per_km
-from models.emissions.spread import log_ratio
+from models.emissions.spread import SLOWEST_KMH, correction
 
 #: What a segment publishes; g/h, energy in MJ/h.
 OUTPUTS: Final = ("co2_fossil", "co2_total", "co2_electricity", "nox", "no2", "pm_exhaust", "pm_nonexhaust", "co", "energy")
@@ -35,7 +35,7 @@ GRID_KMH: Final = np.arange(0.0, TOP_KMH + STEP_KMH / 2.0, STEP_KMH)
 #: Primary NO2 of gas buses, which the table lacks: the gas car's (P0032).
 _NO2_OF_GAS: Final = 0.02
 #: Outputs that the second model has an opinion of.
-_OPINION: Final = (("co2_fossil", "CO2"), ("co2_total", "CO2"), ("energy", "CO2"), ("nox", "NOx"), ("no2", "NOx"), ("co", "CO"))
+_OPINION: Final[Mapping[str, tuple[str, ...]]] = {"CO2": ("energy", "co2_fossil", "co2_total"), "NOx": ("nox", "no2"), "CO": ("co",)}
 #: Speeds for which the constants by driving mode stand; between them they are interpolated.
 _MODE_KMH: Final = (("Urban Peak", 50.0), ("Rural", 80.0), ("Highway", 110.0))
 
@@ -187,10 +187,14 @@ def vehicle_rates(vehicle: Vehicle, conditions: Conditions, speed_kmh: Floats) -
         ids.append(share_id)
         for part in (hot, extra):
             part[:, at("no2")] = part[:, at("nox")] * share
-            if conditions.hbefa_weight > 0.0:
-                for output, pollutant in _OPINION:
-                    ratio = log_ratio(vehicle.category, vehicle.fuel, vehicle.euro, pollutant)
-                    part[:, at(output)] *= np.exp(-conditions.hbefa_weight * ratio)
+        if conditions.hbefa_weight > 0.0:
+            for pollutant, outputs in _OPINION.items():
+                at_14, floor_14, _, _ = _hot(vehicle, "EC" if pollutant == "CO2" else pollutant, np.array([SLOWEST_KMH]))
+                rate = hot[:, at(outputs[0])].copy()
+                log = correction(*vehicle[:2], vehicle.euro, pollutant, speed_kmh, rate, float(at_14[0] * floor_14[0]))
+                for output in outputs:
+                    for part in (hot, extra):
+                        part[:, at(output)] *= np.exp(conditions.hbefa_weight * log)
     wear, wear_ids = wear_g_per_km(vehicle.category, vehicle.fuel, vehicle.segment, speed_kmh)
     hot[:, at("pm_nonexhaust")] = wear * speed_kmh
     return hot, extra, guard, (*ids, *wear_ids.split("+"))

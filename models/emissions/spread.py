@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.emissions import tables
+from models.emissions.factors import Floats
 
 
 class Opinion(NamedTuple):
@@ -79,3 +80,38 @@ def log_ratio(category: str, fuel: str, euro: str, pollutant: str) -> float:
     if not alike:  # petrol vans
         alike = [value for (c, f, _), value in table.items() if (c, f) == ("passenger_car", base)]
     return float(np.mean(alike))
+
+
+#: Mean speed of the slowest cycle over which the two models were compared, km/h.
+SLOWEST_KMH = 14.0
+
+
+@cache
+def _standstill() -> Mapping[tuple[str, str, str], float]:
+    return {(r["category"], r["fuel"], r["pollutant"]): float(r["standstill_share"]) for r in tables.rows("model_spread_standstill")}
+
+
+def correction(category: str, fuel: str, euro: str, pollutant: str, speed_kmh: Floats, rate: Floats, slowest: float) -> Floats:
+    """ln(HBEFA4 / COPERT) of one vehicle class at each speed, shape of the speed.
+
+    Above the slowest cycle that was compared it is the constant of ``log_ratio``. Below, no cycle tells. COPERT's rate per hour stays at its value at
+    v_min there; HBEFA4's is continued as the straight line that its cycles lie on, to a share of its value at the slowest cycle
+    (``data/model_spread_standstill.csv``). That makes HBEFA4's standing car emit nearly twice COPERT's: what a queue emits is the least certain part.
+
+    Args:
+        rate: COPERT's rate per hour at those speeds.
+        slowest: the same at ``SLOWEST_KMH``.
+
+    >>> v = np.array([0.0, 14.0, 50.0])
+    >>> np.exp(correction("passenger_car", "petrol", "Euro 6 d", "CO2", v, np.array([2.0, 4.0, 9.0]), 4.0)).round(2).tolist()
+    [1.51, 0.96, 0.96]
+    """
+    constant = -log_ratio(category, fuel, euro, pollutant)
+    base = "petrol" if fuel.startswith("petrol") or (fuel == "cng" and category == "passenger_car") else "diesel"
+    share = _standstill().get((category if category in ("passenger_car", "lcv") else "urban_bus", base, pollutant))
+    slow = speed_kmh < SLOWEST_KMH
+    if share is None or not slow.any():
+        return np.full(speed_kmh.shape, constant)
+    line = slowest * (share + (1.0 - share) * speed_kmh / SLOWEST_KMH)
+    out: Floats = constant + np.where(slow & (rate > 0.0), np.log(line / np.where(rate > 0.0, rate, 1.0)), 0.0)
+    return out

@@ -1,0 +1,177 @@
+"""Records of areas and of transit vehicles: the parts of ``streams/emissions.py`` that sum over cells, the city, and vehicles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geo.network import F64
+from models.clock import rfc3339
+from models.emission_records import AreaState, EmissionVehicle, KmByLos, Quantity
+from models.emissions import tables
+from models.emissions.bounds import interval
+from models.emissions.flow import MEASURED, Flow
+from models.emissions.rates import OUTPUTS
+from models.emissions.segment import main_source, sum_areas
+from models.fluency import LOS_GRADES, fluency_columns
+from models.records import encode
+from streams import emission_text
+from streams.cells import WINDOW_MS
+from streams.fleets import CAPACITY, POWERTRAINS, Rates
+from streams.outputs import Out
+from streams.transit import Driven
+
+if TYPE_CHECKING:
+    from streams.emissions import Emitter, Result, Seen
+
+#: Codes of ``models.fusion.ORIGINS`` from which on a speed was measured, now or lately.
+BLENDED = 3
+#: A vehicle seen for less of the minute than this says too little, milliseconds.
+LEAST_MS = 10_000
+_SOURCE_NAMES = {"measured": "measured", "transferred": "transferred", "congested_branch": "fundamental_diagram", "calendar_prior": "prior"}
+
+
+def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen) -> list[Out]:
+    """``emission-area`` of a block: sums of its segments, stretched to streets that nothing is known of."""
+    areas, length_km = emitter.areas, emitter.length_km
+    n = len(length_km)
+    known = np.isfinite(result.speed_kmh) & emitter.general
+    usual = np.where(emitter.general, emitter.flows.prior((last + 1) * WINDOW_MS), 0.0) * length_km
+    inside, whole = areas.sums(np.where(known, usual, 0.0)), areas.sums(usual)
+    expansion = np.maximum(whole / np.where(inside > 0.0, inside, np.inf), 1.0)
+    traffic = replace(result.traffic, flow_log_var=result.traffic.flow_log_var * (1.0 - result.transit_share) ** 2)
+    source = result.source.astype(np.int8)
+    vkm = result.flow_vph * length_km
+    measured = (result.origin >= BLENDED) | (result.source == MEASURED)
+    total, covered = areas.sums(vkm), areas.sums(np.where(measured, vkm, 0.0))
+    counts = areas.sums((known | (result.transit_share > 0.0)).astype(np.float64)).astype(np.int64).tolist()
+    co2 = result.emissions.column("co2_total")
+    out: list[Out] = []
+    common = emitter.common(r, seen, first, last, "final")
+    start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
+    city = areas.city
+    for group, groups, begin in ((areas.cell, city, 0), (np.zeros(n, np.int64), 1, city)):
+        if not groups:
+            continue
+        part = slice(begin, begin + groups)
+        e = sum_areas(result.emissions, traffic, group, groups, r.bounds, expansion=expansion[part])
+        main = main_source(co2, source, group, groups)
+        text = emission_text.outputs_text(e.value, e.lo95, e.hi95)
+        for k in range(groups):
+            a = begin + k
+            if not counts[a]:
+                continue
+            own = emission_text.fields(
+                {
+                    "area_id": areas.area_id[a], "area_kind": areas.kind[a], "segments": counts[a],
+                    "coverage_expansion": round(float(expansion[a]), 6),
+                    "coverage_pct": round(100.0 * float(covered[a]) / float(total[a]), 1) if total[a] > 0.0 else 0.0,
+                    "vehicle_km_h": float(emission_text.rounded(total[a : a + 1] * expansion[a])[0]), "flow_source": _SOURCE_NAMES[main[k]],
+                }
+            )  # fmt: skip
+            value = f"{{{own},{common},{text[k]}}}".encode()
+            out.append(
+                Out(areas.area_id[a].encode(), value, start_ms, f"emission-area:{areas.area_id[a]}:{start_ms}:{end_ms}:{seen.revision}")
+            )
+    return out
+
+
+def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F64) -> list[Out]:
+    """``area-state`` of a final window."""
+    areas, s = emitter.areas, emitter.network.segments
+    general, length_km = emitter.general, emitter.length_km
+    known = np.isfinite(speed) & general
+    ratio = np.where(known, speed / emitter.free_flow_kmh, 0.0)
+    los = np.where(known, fluency_columns(np.round(np.nan_to_num(ratio), 3))[0], len(LOS_GRADES))
+    km = [areas.sums(np.where(general & (los == k), length_km, 0.0)).tolist() for k in range(len(LOS_GRADES) + 1)]
+    vkm = np.where(known, flow.flow_vph * length_km, 0.0)
+    vh = np.where(known, flow.density_vpkm * length_km, 0.0)
+    distance, time = areas.sums(vkm), areas.sums(vh)
+    free = areas.sums(vkm / emitter.free_flow_kmh)
+    lost = areas.sums(np.maximum(vh - vkm / emitter.free_flow_kmh, 0.0))
+    origin, confidence = np.zeros((2, len(s)))
+    origin[seen.rows], confidence[seen.rows] = seen.estimate.origin, seen.estimate.confidence
+    covered = areas.sums(np.where((origin >= BLENDED) | (flow.source == MEASURED), vkm, 0.0))
+    sure = areas.sums(vkm * np.where(known, confidence, 0.0))
+    counts = areas.sums(general.astype(np.float64)).astype(np.int64).tolist()
+    cell_of = np.unique(np.column_stack([areas.cell[d.segment], d.vehicle]), axis=0) if len(d.segment) else np.empty((0, 2), np.int64)
+    vehicles = [*np.bincount(cell_of[:, 0], minlength=areas.city).tolist(), len(np.unique(d.vehicle))]
+    start_ms = w * WINDOW_MS
+    start, end = rfc3339(start_ms), rfc3339(start_ms + WINDOW_MS)
+    grades = [*LOS_GRADES, "unknown"][: len(km)]
+    out = []
+    for a, name in enumerate(areas.area_id):
+        if not counts[a]:
+            continue
+        some = distance[a] > 0.0
+        by = dict.fromkeys(("A", "B", "C", "D", "E", "F", "unknown"), 0.0)
+        for k, grade in enumerate(grades):
+            by[grade] = round(by[grade] + km[k][a], 3)
+        record = AreaState(
+            area_id=name, area_kind=areas.kind[a], window_start=start, window_end=end, status="final", revision=seen.revision,  # type: ignore[arg-type]
+            km_by_los=KmByLos(**by), coverage_pct=round(100.0 * float(covered[a] / distance[a]), 1) if some else 0.0, vehicles=vehicles[a],
+            segments=counts[a], confidence=round(float(sure[a] / distance[a]), 3) if some else 0.0,
+            travel_time_index=round(max(float(time[a] / free[a]), 0.0), 3) if some else None,
+            vehicle_km_h=round(float(distance[a]), 2) if some else None, delay_veh_h=round(float(lost[a]), 3) if some else None,
+            simulated=True if seen.simulated else None,
+        )  # fmt: skip
+        out.append(Out(name.encode(), encode(record), start_ms, f"area-state:{name}:{start_ms}:{seen.revision}"))
+    return out
+
+
+def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: str) -> list[Out]:
+    """``emission-vehicle`` of a window: each road vehicle at its own mean speed."""
+    from streams.emissions import transit_rates
+
+    shown = np.flatnonzero(d.total_ms >= LEAST_MS)
+    if not len(shown):
+        return []
+    urban = np.zeros(len(d.vehicle_id), np.int64)  # of most of its time
+    np.add.at(urban, d.vehicle, np.where(emitter.urban[d.segment], d.time_ms, -d.time_ms))
+    urban = (urban >= 0).astype(np.int64)
+    speed = d.speed_kmh
+    said = [emitter.settings.powertrains.get(v, "mix") for v in d.vehicle_id]
+    kind = [k if k in r.transit else "mix" for k in said]
+    value = transit_rates(r, np.array([r.transit[k] for k in kind], np.int64), urban, speed)
+    low, high = np.full_like(value, np.inf), np.zeros_like(value)
+    log_sd = np.sqrt(r.bounds.shared**2 + r.bounds.speed**2)
+    for name in POWERTRAINS:
+        mine = np.array([k for k, x in enumerate(kind) if x == name], np.int64)
+        for stream in r.transit_range.get(name, ()) if len(mine) else ():
+            one = transit_rates(r, np.full(len(mine), stream), urban[mine], speed[mine])
+            lo, hi = interval(one, log_sd)
+            low[mine], high[mine] = np.minimum(low[mine], lo), np.maximum(high[mine], hi)
+    value, low, high = (
+        emission_text.rounded(value),
+        emission_text.rounded(np.minimum(low, value)),
+        emission_text.rounded(np.maximum(high, value)),
+    )
+    start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
+    c = r.conditions
+    out = []
+    for k in shown.tolist():
+        who, kmh, share = d.vehicle_id[k], float(speed[k]), d.occupancy_pct[k]
+
+        def per(output: str, by: float, k: int = k) -> Quantity:
+            p = OUTPUTS.index(output)
+            three = emission_text.rounded(np.array([value[k, p], low[k, p], high[k, p]]) / by).tolist()
+            return Quantity(value=three[0], lo95=three[1], hi95=three[2])
+
+        on_board = round(CAPACITY * share / 100.0) if share > 0.0 else 0
+        moving = kmh >= 1.0
+        record = EmissionVehicle(
+            vehicle_id=who, mode=d.mode[k], window_start=rfc3339(start_ms), window_end=rfc3339(end_ms), status=status,  # type: ignore[arg-type]
+            revision=seen.revision, distance_m=round(int(d.total_mm[k]) / 1000.0, 1), time_s=round(int(d.total_ms[k]) / 1000.0, 1),
+            speed_kmh=round(kmh, 2), powertrain=kind[k], powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
+            energy_kwh_km=per("energy", 3.6 * kmh) if moving else None, occupancy_pct=share if share >= 0.0 else None,
+            co2_total_g_per_passenger_km=per("co2_total", kmh * on_board) if moving and on_board else None,
+            energy_kwh_per_passenger_km=per("energy", 3.6 * kmh * on_board) if moving and on_board else None,
+            capacity=CAPACITY if share >= 0.0 else None, fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows,
+            scope=tables.SCOPE, temperature_c=c.temperature_c, temperature_source=c.temperature_source, grid_g_per_kwh=c.grid_g_per_kwh,  # type: ignore[arg-type]
+            grid_source=c.grid_source, simulated=True if seen.simulated else None,  # type: ignore[arg-type]
+            **{o: per(o, 1.0) for o in OUTPUTS},
+        )  # fmt: skip
+        out.append(Out(who.encode(), encode(record), start_ms, f"emission-vehicle:{who}:{start_ms}:{seen.revision}"))
+    return out

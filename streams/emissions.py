@@ -1,0 +1,398 @@
+"""Emissions of a window: of segments, areas and transit vehicles; and how traffic flows in areas.
+
+Pure, like fuse, which calls it: estimates of all segments, cells of all vehicles and readings of all counters of a window in, records out. Models:
+``models/emissions``; the method in words: ``docs/emissions.md``. What it keeps between windows is small: what counters and weather stations last said,
+the cells of transit vehicles and the paces of segments of the block of five windows that is filling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+
+from connectors.cities import City
+from geo.network import F64, I64, Bool, Network
+from models.clock import rfc3339
+from models.emissions import tables
+from models.emissions.bounds import Z95, interval
+from models.emissions.cold import DEFAULT_TEMPERATURE_C
+from models.emissions.fleet import Fleet, fleet_of
+from models.emissions.flow import CREEP_KMH, MEASURED, Flow, urban_of
+from models.emissions.rates import OUTPUTS, STEP_KMH, Conditions
+from models.emissions.segment import Emissions, Traffic, emit
+from models.fusion import Estimate
+from streams import emission_areas, emission_text
+from streams.areas import Areas, areas_of
+from streams.cells import WINDOW_MS
+from streams.fleets import Rates, rates
+from streams.flows import Flows, FlowsSettings
+from streams.outputs import Out, Outputs
+from streams.partial import SensorRow, WeatherRow
+from streams.transit import Crews, Driven, Recent, driven
+
+#: ``flow_source`` as segment-state calls it, by code of ``models.emissions.flow.SOURCES``.
+FLOW_SOURCES = ("measured", "transferred", "fundamental_diagram", "prior")
+#: A weather station silent for longer has nothing to say, milliseconds.
+WEATHER_MS = 2 * 3_600_000
+CO2 = OUTPUTS.index("co2_total")
+#: Quantiles of 20 and 80 % lie this many standard deviations apart.
+_P20_P80 = 2 * 0.8416212335729143
+NONE = 0  #: ``models.fusion.ORIGINS``
+
+
+@dataclass(frozen=True, slots=True)
+class EmissionSettings:
+    """All parameters of the emission step."""
+
+    #: A fleet of one's own; None: the city's, by date.
+    fleet: Fleet | None = None
+    #: Shares of its streams by road class; None: ``composition.csv``, or the one stream that is not buses.
+    mix: Mapping[str, Mapping[str, float]] | None = None
+    #: 0: EMEP/EEA alone; 1: HBEFA4; 0.5: the geometric mean of the two official models, since nothing says which is nearer to the street.
+    hbefa_weight: float = 0.5
+    #: CO2 of the grid, g/kWh; None: the default of the tables, and said.
+    grid_g_per_kwh: float | None = None
+    #: Windows after which every segment and area is published, with means over them.
+    block_windows: int = 5
+    #: Temperature is rounded to this, degrees C: each step has its own lookup.
+    temperature_step_c: float = 0.5
+    #: Powertrain of vehicles that are known: vehicle_id -> one of ``fleets.POWERTRAINS``.
+    powertrains: Mapping[str, str] = field(default_factory=dict)
+    flows: FlowsSettings = field(default_factory=FlowsSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the fuse step knows of one window."""
+
+    rows: I64  #: segments that ``estimate`` speaks of, in its order
+    estimate: Estimate
+    observed: I64  #: segments on which something was measured in this window
+    segment: I64  #: cells: segment, vehicle number and sums
+    who: I64
+    sums: I64
+    vehicles: Sequence[str]  #: names by vehicle number
+    sensors: Mapping[str, SensorRow]
+    revision: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Emissions of some segments, with the traffic they come from."""
+
+    rows: I64
+    emissions: Emissions
+    traffic: Traffic  #: of the vehicles that are not transit
+    transit_share: F64  #: of co2_total
+    flow_vph: F64  #: all vehicles
+    flow_log_sd: F64
+    source: I64
+    speed_kmh: F64
+    origin: I64
+
+
+class Emitter:
+    """Emission step of one city."""
+
+    def __init__(
+        self, city: City, network: Network, free_flow_kmh: F64, expected_kmh: F64, settings: EmissionSettings | None = None
+    ) -> None:
+        self.city, self.network, self.free_flow_kmh = city, network, free_flow_kmh
+        self.settings = cfg = settings or EmissionSettings()
+        s = network.segments
+        n = len(s)
+        self.flows = Flows(network, city.timezone, expected_kmh, cfg.flows)
+        self.length_km = self.flows.length_km
+        self.expected_kmh = expected_kmh
+        self.general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
+        self.urban: Bool = urban_of(self.flows.road_class)
+        self.areas: Areas = areas_of(network, city.name)
+        self.crews = Crews()
+        self.weather: dict[str, list[list[Any]]] = {}  #: site -> [event_ms, ingest_ms, air_c], newest last
+        self.recent = Recent(cfg.block_windows)
+        self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
+        self.pace_windows: I64 = np.zeros(n, np.int64)
+        self.last_speed: F64 = np.full(n, np.nan)  #: of the last final window
+        self._rates: dict[tuple[Any, ...], Rates] = {}
+        self.rates_of(0)
+
+    # ---------------------------------------------------------------- conditions
+
+    def hear_weather(self, rows: Sequence[WeatherRow]) -> None:
+        """Readings of road weather stations."""
+        for r in rows:
+            if -60.0 <= r.air_c <= 60.0:
+                site = self.weather.setdefault(r.site_id, [])
+                site.append([r.event_ms, r.ingest_ms, r.air_c])
+                site.sort()
+                del site[:-64]
+
+    def conditions(self, end_ms: int) -> Conditions:
+        """Temperature and grid at the end of a window: the median of the newest readings that had been received by then, else the month's usual."""
+        cfg = self.settings
+        grid = {} if cfg.grid_g_per_kwh is None else {"grid_g_per_kwh": cfg.grid_g_per_kwh, "grid_source": "live"}
+        newest = []
+        for _, readings in sorted(self.weather.items()):
+            usable = [r for r in readings if r[1] <= end_ms and end_ms - WEATHER_MS <= r[0] <= end_ms]
+            if usable:
+                newest.append(usable[-1][2])
+        if newest:
+            air, source = float(np.median(newest)), "measured"
+        else:
+            air, source = DEFAULT_TEMPERATURE_C[self._day(end_ms).month - 1], "default"
+        air = round(air / cfg.temperature_step_c) * cfg.temperature_step_c
+        return Conditions(temperature_c=air, temperature_source=source, hbefa_weight=cfg.hbefa_weight, **grid)  # type: ignore[arg-type]
+
+    def _day(self, end_ms: int) -> date:
+        return datetime.fromtimestamp(end_ms / 1000, UTC).astimezone(self.flows.zone).date()
+
+    def rates_of(self, end_ms: int) -> Rates:
+        """Lookups at the end of a window; made anew only when the temperature or the day's fleet changes."""
+        day, conditions = self._day(end_ms), self.conditions(end_ms)
+        fleet = self.settings.fleet or fleet_of(self.city.name, day)
+        key = (fleet.name, conditions.temperature_c, conditions.temperature_source, conditions.grid_g_per_kwh)
+        found = self._rates.get(key)
+        if found is None:
+            if len(self._rates) > 8:
+                self._rates.clear()
+            found = self._rates[key] = rates(fleet, self.city.name, day, conditions, self.settings.mix)
+        return found
+
+    # ------------------------------------------------------------------- windows
+
+    def final(self, w: int, seen: Seen) -> Outputs:
+        """Records of a window that has become final; ``seen.rows`` are all segments, in order."""
+        out = Outputs()
+        end_ms = (w + 1) * WINDOW_MS
+        self.flows.hear(seen.sensors)
+        self.flows.forget(end_ms)
+        r = self.rates_of(end_ms)
+        d = driven(w, seen.segment, seen.who, seen.sums, seen.vehicles, self.crews.of(w))
+        self.recent.add(w, d, self._streams(d, r))
+        self.crews.forget(w)
+        speed = np.where(self.general, seen.estimate.speed_kmh, np.nan)
+        self.last_speed = speed
+        known = np.isfinite(speed)
+        self.pace += np.where(known, 1.0 / np.maximum(np.nan_to_num(speed, nan=1.0), CREEP_KMH), 0.0)
+        self.pace_windows += known
+        flow = self._flow(end_ms, speed, seen)
+        self._minute(w, seen, r, d, flow, speed, out, "final")
+        out.add("area-state", emission_areas.states(self, w, seen, d, flow, speed))
+        if (w + 1) % self.settings.block_windows == 0:
+            self._block(w, seen, r, out)
+            self.pace[:] = 0.0
+            self.pace_windows[:] = 0
+        return out
+
+    def provisional(self, w: int, seen: Seen) -> Outputs:
+        """Records of a window whose minute has passed, from what has come in so far. Changes nothing."""
+        out = Outputs()
+        end_ms = (w + 1) * WINDOW_MS
+        r = self.rates_of(end_ms)
+        d = driven(w, seen.segment, seen.who, seen.sums, seen.vehicles, self.crews.of(w))
+        speed = self.last_speed.copy()
+        speed[seen.rows] = np.where(self.general[seen.rows], seen.estimate.speed_kmh, np.nan)
+        self._minute(w, seen, r, d, self._flow(end_ms, speed, seen, seen.sensors), speed, out, "provisional")
+        return out
+
+    def _flow(self, end_ms: int, speed: F64, seen: Seen, now: Mapping[str, SensorRow] | None = None) -> Flow:
+        """Flow of every segment, transit left out."""
+        pace = np.where(np.isfinite(speed), speed, self.expected_kmh)
+        stretch = self.flows.stretches.harmonic(pace, self.network.segments.length_m)
+        transit = self.recent.flow_vph(end_ms // WINDOW_MS - 1, self.length_km)
+        return self.flows.at(end_ms, pace, self._speed_log_sd(seen), stretch, transit, now)
+
+    def _minute(self, w: int, seen: Seen, r: Rates, d: Driven, flow: Flow, speed: F64, out: Outputs, status: str) -> None:
+        """Segments with something measured, and vehicles."""
+        stream = self._streams(d, r)
+        cells = (d.segment, d.time_ms, d.dist_mm, stream[d.vehicle], np.rint(d.speed_kmh / 3.6 * 1000.0).astype(np.int64)[d.vehicle])
+        rows = np.union1d(seen.observed, d.segment)
+        result = self.result(rows, r, flow, speed, seen, cells, 1)
+        out.add("emission-segment", self._segment_records(result, r, w, w, seen, status))
+        out.add("emission-vehicle", emission_areas.vehicles(self, w, d, r, seen, status))
+
+    def _block(self, w: int, seen: Seen, r: Rates, out: Outputs) -> None:
+        """Every segment and area, over the windows of the block that ends with ``w``."""
+        first = w + 1 - self.settings.block_windows
+        speed = np.where(self.pace_windows > 0, self.pace_windows / np.where(self.pace > 0.0, self.pace, 1.0), np.nan)
+        flow = self._flow((w + 1) * WINDOW_MS, speed, seen)
+        result = self.result(np.arange(len(speed)), r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
+        shown = np.flatnonzero(np.isfinite(speed) | (result.emissions.value[:, CO2] > 0.0) | (result.transit_share > 0.0))
+        out.add("emission-segment", self._segment_records(result, r, first, w, seen, "final", shown))
+        out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen))
+
+    # ------------------------------------------------------------------ emissions
+
+    def _streams(self, d: Driven, r: Rates) -> I64:
+        """Stream of the lookup of each vehicle."""
+        mix = r.transit["mix"]
+        known = self.settings.powertrains
+        return np.array([r.transit.get(known.get(v, "mix"), mix) for v in d.vehicle_id], np.int64)
+
+    def result(
+        self, rows: I64, r: Rates, flow: Flow, speed: F64, seen: Seen, cells: tuple[I64, I64, I64, I64, I64], windows: int
+    ) -> Result:
+        """Emissions of ``rows`` over the last ``windows`` windows: general traffic by flow and speed, transit vehicles one by one."""
+        known = np.isfinite(speed)
+        pace = np.where(known, np.maximum(np.nan_to_num(speed, nan=1.0), 0.0), self.expected_kmh)
+        counts = known & self.general
+        density = np.where(counts, flow.density_vpkm, 0.0)
+        vph = np.where(counts, flow.flow_vph, 0.0)
+        smooth = self.flows.stretches.speed(rows, vph * self.length_km, density * self.length_km)
+        smooth = np.where(density[rows] > 0.0, smooth, pace[rows])
+        share = (r.alone if self.recent.cells else r.together)[self.flows.road_class[rows]]
+        hours = windows * WINDOW_MS / 3_600_000
+        jammed = flow.jammed[rows]
+        speed_var = np.where(
+            jammed, flow.density_log_var[rows] - flow.log_var[rows], (self._elasticity(r, pace[rows]) * self._speed_log_sd(seen)[rows]) ** 2
+        )
+        noise = self._counting_log_var(vph[rows] * hours, flow.source[rows] == MEASURED, r)
+        log_var = np.where(counts[rows], flow.log_var[rows], 0.0)
+        traffic = Traffic(
+            self.length_km[rows], smooth, vph[rows], share, self.urban[rows], log_var, flow.source[rows],
+            density_vpkm=density[rows], extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise),
+        )  # fmt: skip
+        general = emit(traffic, r.table, r.bounds)
+        transit, vehicles, transit_vph = self._transit(rows, r, cells, hours)
+        value = general.value + transit
+        part = np.where(value > 0.0, transit / np.where(value > 0.0, value, 1.0), 0.0)
+        alone = np.expm1(r.bounds.speed**2 + np.log1p(r.transit_cv2 / np.maximum(vehicles, 1.0)[:, None]))
+        own = np.sqrt(np.log1p((1.0 - part) ** 2 * np.expm1(general.own_log_sd**2) + part**2 * alone))
+        lo95, hi95 = interval(value, np.sqrt(own**2 + r.bounds.shared**2))
+        whole = Emissions(
+            value, lo95, hi95, r.bounds.shared, own, general.guard_count, general.factor_set, general.fleet_mix,
+        )  # fmt: skip
+        origin = np.zeros(len(known), np.int64)
+        origin[seen.rows] = seen.estimate.origin
+        total_vph = vph[rows] + transit_vph
+        flow_sd = np.sqrt(flow.log_var[rows] + noise) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
+        return Result(rows, whole, traffic, part[:, CO2], total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows])
+
+    def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[F64, F64, F64]:
+        """Rates of transit vehicles on ``rows`` (m, 9), how many there were, and their flow."""
+        segment, time_ms, dist_mm, stream, speed_mms = cells
+        m = len(rows)
+        value, count, vph = np.zeros((m, len(OUTPUTS))), np.zeros(m), np.zeros(m)
+        place = np.full(len(self.length_km), -1, np.int64)
+        place[rows] = np.arange(m)
+        inside = place[segment] >= 0
+        if not inside.any():
+            return value, count, vph
+        at, time_ms, dist_mm, stream, speed_mms = (
+            place[segment[inside]],
+            time_ms[inside],
+            dist_mm[inside],
+            stream[inside],
+            speed_mms[inside],
+        )
+        urban = self.urban[rows][at].astype(np.int64)
+        each = transit_rates(r, stream, urban, (speed_mms * 3.6e-3).astype(np.float64)) * (time_ms / 3_600_000 / hours)[:, None]
+        for p in range(len(OUTPUTS)):
+            value[:, p] = np.bincount(at, each[:, p], m)
+        count[:] = np.bincount(at, minlength=m)
+        vph[:] = np.bincount(at, dist_mm, m) / 1e6 / (np.maximum(self.length_km[rows], 1e-6) * hours)
+        return value, count, vph
+
+    def _speed_log_sd(self, seen: Seen) -> F64:
+        """Standard deviation of ln(speed) of every segment, from the estimate's own quantiles."""
+        e = seen.estimate
+        sd = np.full(len(self.length_km), 0.3)
+        some = np.isfinite(e.p80_kmh) & (e.p20_kmh > 0.0)
+        ratio = np.where(some, e.p80_kmh, 1.0) / np.where(some, e.p20_kmh, 1.0)
+        sd[seen.rows] = np.where(some, np.log(np.maximum(ratio, 1.0)) / _P20_P80, 0.3)
+        return sd
+
+    def _elasticity(self, r: Rates, speed: F64) -> F64:
+        """|d ln E / d ln v| at a given flow: 1 in a crawl, little in free flow."""
+        mean = np.einsum("s,sg->g", r.alone[2], r.table.rate[:, 1, :, CO2])
+        grid = np.arange(len(mean)) * STEP_KMH
+        slope = np.gradient(np.log(np.maximum(mean, 1e-12)), np.log(np.maximum(grid, CREEP_KMH / 4)), edge_order=1)
+        at = np.minimum(np.rint(np.maximum(speed, CREEP_KMH) / STEP_KMH), len(mean) - 1).astype(np.int64)
+        out: F64 = np.clip(np.abs(slope[at] - 1.0), 0.0, 1.0)
+        return out
+
+    def _counting_log_var(self, vehicles: F64, counted: Bool, r: Rates) -> F64:
+        """Few vehicles are no average: who they are, and (where nobody counted) how many chance brought."""
+        each = np.maximum(vehicles, 1.0)
+        out: F64 = np.log1p((r.general_cv2[CO2] + np.where(counted, 0.0, 1.0)) / each)
+        return out
+
+    # ------------------------------------------------------------------ publishing
+
+    def common(self, r: Rates, seen: Seen, first: int, last: int, status: str) -> str:
+        """Fields that all records of a window share."""
+        c = r.conditions
+        return emission_text.fields(
+            {
+                "window_start": rfc3339(first * WINDOW_MS), "window_end": rfc3339((last + 1) * WINDOW_MS), "status": status,
+                "revision": seen.revision, "fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "factor_rows": r.factor_rows,
+                "scope": tables.SCOPE, "temperature_c": c.temperature_c, "temperature_source": c.temperature_source,
+                "grid_g_per_kwh": c.grid_g_per_kwh, "grid_source": c.grid_source, "simulated": True if seen.simulated else None,
+            }
+        )  # fmt: skip
+
+    def _segment_records(
+        self, result: Result, r: Rates, first: int, last: int, seen: Seen, status: str, shown: I64 | None = None
+    ) -> list[Out]:
+        """``emission-segment`` of the rows ``shown`` of a result, all by default."""
+        at = np.flatnonzero(np.isfinite(result.speed_kmh) | (result.transit_share > 0.0)) if shown is None else shown
+        if not len(at):
+            return []
+        e = result.emissions
+        spread = np.exp(Z95 * result.flow_log_sd[at])
+        ids = [self.network.segments.segment_id[k] for k in result.rows[at].tolist()]
+        v = emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)).tolist()
+        known = np.isfinite(result.speed_kmh[at]).tolist()
+        share = np.round(result.transit_share[at], 3).tolist()
+        origin = [_ORIGINS[o] for o in result.origin[at].tolist()]
+        common = self.common(r, seen, first, last, status)
+        values = emission_text.records(
+            [
+                [f'"segment_id":{emission_text.text(i)}' for i in ids], [common] * len(ids),
+                emission_text.outputs_text(e.value[at], e.lo95[at], e.hi95[at]),
+                emission_text.quantity("flow_vph", result.flow_vph[at], result.flow_vph[at] / spread, result.flow_vph[at] * spread),
+                [f'"flow_source":"{FLOW_SOURCES[k]}"' for k in result.source[at].tolist()],
+                [f'"speed_kmh":{x!r},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],
+                [f'"transit_share":{x!r}' for x in share],
+            ]
+        )  # fmt: skip
+        start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
+        return [
+            Out(i.encode(), value, start_ms, f"emission-segment:{i}:{start_ms}:{end_ms}:{seen.revision}")
+            for i, value in zip(ids, values, strict=True)
+        ]
+
+    # ----------------------------------------------------------------------- state
+
+    def export(self) -> dict[str, Any]:
+        return {
+            "flows": self.flows.export(), "crews": self.crews.export(), "weather": self.weather, "recent": self.recent.export(),
+            "pace": self.pace.tobytes(), "pace_windows": self.pace_windows.astype("<i1").tobytes(),
+        }  # fmt: skip
+
+    def restore(self, data: dict[str, Any]) -> None:
+        self.flows.restore(data["flows"])
+        self.crews.restore(data["crews"])
+        self.weather = {k: [list(r) for r in v] for k, v in data["weather"].items()}
+        self.recent.restore(data["recent"])
+        self.pace = np.frombuffer(data["pace"], np.float64).copy()
+        self.pace_windows = np.frombuffer(data["pace_windows"], "<i1").astype(np.int64)
+        self.last_speed = np.full(len(self.pace), np.nan)
+
+
+def transit_rates(r: Rates, stream: I64, urban: I64, speed_kmh: F64) -> F64:
+    """Rates per vehicle and hour (m, 9) of vehicles by stream and speed."""
+    table = r.table.rate
+    at = np.minimum(speed_kmh / STEP_KMH, table.shape[2] - 1.001)
+    i = at.astype(np.int64)
+    part = (at - i)[:, None]
+    out: F64 = table[stream, urban, i] * (1.0 - part) + table[stream, urban, i + 1] * part
+    return out
+
+
+_ORIGINS = ("none", "historical", "inferred", "blended", "measured")
