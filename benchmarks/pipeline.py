@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--free", action="store_true", help="free matching too")
     parser.add_argument("--free-seconds", type=int, default=60, help="of log for it")
     parser.add_argument("--peers", action="store_true", help="the small job on other frameworks too")
-    parser.add_argument("--peer-messages", type=int, default=120_000, help="for each of them")
+    parser.add_argument("--peer-messages", type=int, default=90_000, help="for each of them, over two minutes of event time")
     parser.add_argument("--lines", type=Path, help="HSL's line geometries (.zip); without them the network is made up")
     parser.add_argument("--json", type=Path, help="write the facts there too")
     args = parser.parse_args()
@@ -87,7 +87,9 @@ def measured(bench: Bench, facts: dict[str, object], python: Path | None) -> Non
     args = bench.args
     log = list(load.raw_log(bench.city, FEED, bench.fleet(), args.seconds))
     free = list(load.raw_log(bench.city, FEED, bench.fleet(known_routes=False), args.free_seconds)) if args.free else []
-    plain = small_job.fill(bench.bootstrap, bench.fleet(), args.peer_messages) if args.peers else None
+    plain = (
+        small_job.fill(bench.bootstrap, bench.fleet(vehicles=max(1, args.peer_messages // 120)), args.peer_messages) if args.peers else None
+    )
     rates: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
     for k in range(args.repeat):
@@ -155,6 +157,8 @@ def shares(bench: Bench, facts: dict[str, object]) -> None:
         say(f"{name}: {total:.1f} us a message in the worker; measured apart, in this process:")
         for step, us in spent.items():
             say(f"  {us:7.2f} us  {us / total:6.1%}  {step}")
+        say(f"  a snapshot of one partition takes {went.snapshot_ms:.1f} ms; a live worker makes one every 3 s")
+        facts[f"{name}_snapshot_ms"] = round(went.snapshot_ms, 2)
         if name == "pipeline":
             least = asyncio.run(steps.floor(bench.bootstrap, bench.city, prefix, log, went.positions))
             found["floor"] = {k: round(v, 2) for k, v in least.items()}

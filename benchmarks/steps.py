@@ -149,6 +149,7 @@ class Shares:
     """Where the CPU time of a log went."""
 
     us: dict[str, float]  #: microseconds a message, by step, most first
+    snapshot_ms: float  #: what one snapshot of one partition costs to make; a live worker makes one of each every 3 s
     positions: list[Out]  #: some of the records, for the floor
 
 
@@ -159,7 +160,6 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
     sink = _Sink(Writer(producer, city, prefix), SnapshotStore(bootstrap, state_topic(city.name, prefix)), keep=50_000)
     clock = Clock()
     ground = Ground(network)
-    now = [0.0]  # log time stands for the wall: a snapshot every 3 s of it
     drivers: dict[tuple[str, int], PartitionDriver] = {}
 
     def observe(feed: str, partition: int) -> PartitionDriver:
@@ -167,7 +167,7 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
         for path, name in OBSERVER.items():
             if path not in ("pieces.place", "pieces.rows", "pieces.free_rows", "plane.to_plane"):  # shared by all observers: wrapped once
                 clock.wrap(observer, path, name)
-        return PartitionDriver(lambda: ObserveStep(observer), sink, lambda: now[0], DriverSettings())
+        return PartitionDriver(lambda: ObserveStep(observer), sink, time.monotonic, DriverSettings())
 
     for path, name in OBSERVER.items():
         if path.startswith("pieces."):
@@ -176,7 +176,7 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
     fuser = Fuser(city, network)
     for path, name in FUSER.items():
         clock.wrap(fuser, path, name)
-    fuse = PartitionDriver(lambda: FuseStep(fuser), sink, lambda: now[0], DriverSettings())
+    fuse = PartitionDriver(lambda: FuseStep(fuser), sink, time.monotonic, DriverSettings())
     kept = streams.driver.decode, streams.observe.impossible, wire.decode
     streams.driver.decode = clock.timed("unpack envelopes", decode_envelope)
     streams.observe.impossible = clock.timed("clean, dedupe, order", streams.observe.impossible)
@@ -189,7 +189,6 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
             key = (r.feed, r.partition)
             driver = drivers.get(key) or drivers.setdefault(key, observe(*key))
             offset = offsets[key] = offsets.get(key, -1) + 1
-            now[0] = r.ingest_ms / 1000
             await driver.feed(_Message(offset, r.value, r.ingest_ms), more=True)
             await driver.maybe_snapshot()
             messages += r.items
@@ -206,8 +205,11 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
         await producer.stop()
     whole_s = time.process_time() - began
     spent = dict(clock.spent) | {"publish": sink.publish_s}
+    snapshot_ms = clock.spent["snapshots"] / max(clock.calls["snapshots"], 1) * 1e3
     spent["driver"] = whole_s - sum(spent.values())
-    return Shares({name: round(s / messages * 1e6, 2) for name, s in sorted(spent.items(), key=lambda x: -x[1])}, sink.positions)
+    return Shares(
+        {name: round(s / messages * 1e6, 2) for name, s in sorted(spent.items(), key=lambda x: -x[1])}, snapshot_ms, sink.positions
+    )
 
 
 async def floor(bootstrap: str, city: City, prefix: str, log: list[Record], positions: list[Out]) -> dict[str, float]:
