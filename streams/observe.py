@@ -28,6 +28,7 @@ from geo.track import Tracker, TrackSettings
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
 from streams.clean import CleanSettings, impossible
+from streams.crews import CrewNotes, weather_rows
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
 from streams.passages import Passages
@@ -113,6 +114,8 @@ class Observer:
         self.offset = -1  #: of the last envelope in this state
         self.simulated = False
         self._new_rows: list[Rows] = []
+        self._crews = CrewNotes()
+        self._weather: list[wire.WeatherRow] = []
         self._cells = concat([])
         self._route_of: dict[Trip, tuple[int, int, bool]] = {}
 
@@ -157,6 +160,7 @@ class Observer:
             duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, where)
         duplicates += self.statements.feed(parsed.stated, self, rejects, out)
+        self._weather += weather_rows(out.records.get("road-weather", ()))
         self._count(envelope, parsed, rejects, duplicates)
         out.add("dead-letter", dead_letters(self, envelope, rejects, where))
 
@@ -217,6 +221,7 @@ class Observer:
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
         new = m.verdict == NEW
+        self._crews.note(c, keep[new], slot[new])
         late = keep[m.verdict == LATE]
         fresh = keep[new | (m.verdict == LATE)]
         self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[fresh], c.ingest_ms[fresh])
@@ -345,6 +350,7 @@ class Observer:
         """Partial sums that changed since the last flush, finished health slots, and how far log time has come."""
         fresh = merge(concat(self._new_rows))
         self._new_rows = []
+        weather, self._weather = tuple(self._weather), []
         all_cells = merge(concat([self._cells, fresh])) if len(fresh.who) else self._cells
         changed = _member(all_cells, fresh)
         rows = Rows(all_cells.window[changed], all_cells.segment[changed], all_cells.who[changed], all_cells.sums[changed])
@@ -357,7 +363,7 @@ class Observer:
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(),
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather,
             )
         )  # fmt: skip
 
