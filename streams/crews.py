@@ -42,7 +42,13 @@ class CrewNotes:
             i = int(rows[k])
             known = int(code[k]) >= 0
             self._fresh.append(
-                CrewRow(c.vehicle_id[i], int(window[k]), c.trip[i].mode or "unknown", int(event_ms[k]) if known else -1, code[k] / 10.0 if known else -1.0)
+                CrewRow(
+                    c.vehicle_id[i],
+                    int(window[k]),
+                    c.trip[i].mode or "unknown",
+                    int(event_ms[k]) if known else -1,
+                    int(code[k]) / 10.0 if known else -1.0,
+                )
             )
 
     def take(self) -> tuple[CrewRow, ...]:
