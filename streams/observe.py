@@ -7,6 +7,7 @@ vehicle, then the second, ...), each round vectorised over vehicles.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,7 @@ from geo.hmm import HmmSettings
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE, Matching
 from geo.network import F64, I8, Bool, Network
 from geo.sites import SitePlacer
-from geo.track import Tracker, TrackSettings
+from geo.track import NEVER, Tracker, TrackSettings
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
 from streams.clean import CleanSettings, impossible
@@ -38,7 +39,11 @@ from streams.stated import Statements
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
+#: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
+AHEAD_MS = 5_000
+#: So much longer than one and a half times speed times time may a way be, metres: noise of two fixes and a corner.
+WRONG_WAY_M = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Tally:
     out_of_order: int = 0
     rejected: int = 0
     late: int = 0
+    elsewhere: int = 0  #: beyond the city's border, or of sites and places that are not this city's
+    passed: int = 0  #: understood and left out on purpose: forecasts, vehicles that are not monitored
     no_position: int = 0
     on_shape: int = 0
     matched: int = 0
@@ -117,7 +124,7 @@ class Observer:
         self._crews = CrewNotes()
         self._weather: list[wire.WeatherRow] = []
         self._cells = concat([])
-        self._route_of: dict[Trip, tuple[int, int, bool]] = {}
+        self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
 
     # ------------------------------------------------------------------ feeding
 
@@ -196,6 +203,8 @@ class Observer:
         self.tally.events += events
         self.tally.rejected += len(rejects)
         self.tally.duplicates += duplicates
+        self.tally.passed += sum(parsed.passed.values())
+        self.tally.elsewhere = self.elsewhere + self.sensors.elsewhere + self.statements.elsewhere
         self.meter.count(envelope.ingest_ms, len(envelope.items), events, len(rejects), duplicates)
 
     # ----------------------------------------------------------------- vehicles
@@ -216,7 +225,7 @@ class Observer:
         self._forget(unheard)
         m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
-        m.shape, m.profile, m.counts = self._routes([c.trip[i] for i in keep])
+        m.shape, m.profile, m.counts, m.trip = self._routes([c.trip[i] for i in keep])
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
@@ -251,6 +260,12 @@ class Observer:
         last_ms = self.vehicles.last_ms[s]
         self.tally.out_of_order += int((c.event_ms[i] < self.vehicles.previous_ms[s]).sum())
         self.vehicles.previous_ms[s] = c.event_ms[i]
+        # One event from a clock ahead must not stop its vehicle until time has caught up: what came before "now" again starts anew.
+        ahead = (last_ms > c.ingest_ms[i] + AHEAD_MS) & (c.event_ms[i] <= c.ingest_ms[i] + AHEAD_MS) & (verdict == NEW)
+        if ahead.any():
+            self._forget(s[ahead].tolist())
+            last_ms = np.where(ahead, NEVER, last_ms)
+            self.vehicles.last_ms[s[ahead]] = NEVER
         self.vehicles.last_ms[s] = np.maximum(last_ms, c.event_ms[i])
         new = (verdict == NEW) & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
         after = c.event_ms[i] > last_ms
@@ -264,6 +279,10 @@ class Observer:
         at_stop = c.at_stop[i]
         boarding = (doors == 1) | (before_doors == 1) | ((at_stop == 1) & (before_stop == 1))
         self.vehicles.doors[s], self.vehicles.at_stop[s] = doors, at_stop
+        other = m.trip[rows] != self.vehicles.trip[s]
+        self.tracker.reset(s[other])  # another trip begins where it begins, also on the same shape
+        self.vehicles.trip[s] = m.trip[rows]
+        before_mps, self.vehicles.speed_mps[s] = self.vehicles.speed_mps[s], c.speed_mps[i]
         p = self.tracker.step(
             s, m.shape[rows], event_ms, east[rows], north[rows], (heading[0][rows], heading[1][rows]), c.speed_mps[i], c.odometer_m[i]
         )
@@ -281,7 +300,7 @@ class Observer:
                 self._keep_open(sums, s[k], ingest_ms[k])
         off = np.flatnonzero(~p.on)
         if off.size:
-            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], m)
+            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], m)
 
     def _locate(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, m: _Match) -> None:
         """Fixes that a newer one has overtaken: placed, but nothing moves."""
@@ -296,7 +315,9 @@ class Observer:
             step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
             m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
 
-    def _match_freely(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, boarding: Bool, m: _Match) -> None:
+    def _match_freely(
+        self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, boarding: Bool, before_mps: F64, m: _Match
+    ) -> None:
         """Vehicles without a shape, or that have left it."""
         self.vehicles.unshaped[s] = True
         step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
@@ -305,8 +326,14 @@ class Observer:
         if len(t.slot):
             order = np.argsort(s)
             row = order[np.searchsorted(s[order], t.slot)]
-            k = m.counts[rows[row]]
             dist = np.maximum(np.rint(t.to_offset_m * 1000).astype(np.int64) - np.rint(t.from_offset_m * 1000).astype(np.int64), 0)
+            # A way much longer than the speed that the vehicle tells is a mistaken one: its time and distance are nobody's.
+            driven, seconds = np.zeros(len(s)), np.zeros(len(s))
+            np.add.at(driven, row, dist / 1000.0)
+            np.add.at(seconds, row, (t.t1_ms - t.t0_ms) / 1000.0)
+            fastest = np.fmax(before_mps, c.speed_mps[i])
+            possible = driven <= np.where(np.isnan(fastest), self.settings.track.max_speed_mps, 1.5 * fastest) * seconds + WRONG_WAY_M
+            k = (m.counts[rows] & possible)[row]
             sums = self.pieces.free_rows(t.slot[k], t.segment[k], dist[k], t.t0_ms[k], t.t1_ms[k], boarding[row][k])
             self._keep_open(sums, s, c.ingest_ms[i])
 
@@ -315,12 +342,12 @@ class Observer:
         open_ = (sums.window + 1) * WINDOW_MS + self.settings.lateness_ms >= _by(sums.who, slots, ingest_ms)
         self._new_rows.append(Rows(sums.window[open_], sums.segment[open_], sums.who[open_], sums.sums[open_]))
 
-    def _routes(self, trips: list[Trip]) -> tuple[I64, I8, Bool]:
-        """Of each event's trip: shape (-1 none), who may drive where, and whether its speed tells of traffic."""
+    def _routes(self, trips: list[Trip]) -> tuple[I64, I8, Bool, I64]:
+        """Of each event's trip: shape (-1 none), who may drive where, whether its speed tells of traffic, and a number that tells it from others."""
         cache, last = self._route_of, None
         n = len(trips)
-        shape, profile, counts = np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.bool_)
-        found: tuple[int, int, bool] = (-1, 0, False)
+        shape, profile, counts, number = np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.bool_), np.empty(n, np.int64)
+        found: tuple[int, int, bool, int] = (-1, 0, False, 0)
         for k, trip in enumerate(trips):
             if trip is not last:
                 last = trip
@@ -331,18 +358,19 @@ class Observer:
                         cache.clear()
                     cache[trip] = known
                 found = known
-            shape[k], profile[k], counts[k] = found
-        return shape, profile, counts
+            shape[k], profile[k], counts[k], number[k] = found
+        return shape, profile, counts, number
 
-    def _route(self, trip: Trip) -> tuple[int, int, bool]:
+    def _route(self, trip: Trip) -> tuple[int, int, bool, int]:
         """Only a trip under way follows its shape, and only its driving tells of traffic: before it and after it a vehicle waits where it likes."""
         profile = PROFILE_OF_MODE.get(trip.mode, NOT_ON_STREETS)
+        number = zlib.crc32(repr((trip.trip_id, trip.route_id, trip.direction_id, trip.operating_day, trip.start_time)).encode())
         if trip.phase != "ongoing" or profile == NOT_ON_STREETS:
-            return -1, profile, False
+            return -1, profile, False, number
         shape = self.network.schedule.shape_of(
             trip_id=trip.trip_id, route_id=trip.route_id, direction_id=trip.direction_id, start_time=trip.start_time
         )
-        return shape, profile, True
+        return shape, profile, True, number
 
     # -------------------------------------------------------------------- sums
 
@@ -433,13 +461,14 @@ def _merge(batch: Sequence[tuple[Envelope, int]]) -> tuple[Envelope, Where]:
 class _Match:
     """What became of each kept event of an envelope, columns (n,)."""
 
-    __slots__ = ("closed", "counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "verdict")
+    __slots__ = ("closed", "counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "trip", "verdict")
 
     def __init__(self, closed: Bool) -> None:
         n = len(closed)
         self.closed = closed  #: its window was closed when it was received
         self.verdict: I8 = np.full(n, -1, np.int8)
         self.shape: I64 = np.full(n, -1, np.int64)
+        self.trip: I64 = np.zeros(n, np.int64)
         self.profile: I8 = np.zeros(n, np.int8)
         self.counts: Bool = np.zeros(n, np.bool_)
         self.on: Bool = np.zeros(n, np.bool_)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from connectors.columns import I8, I64
-from geo.network import Bool
+from geo.network import F64, Bool
 from geo.track import NEVER
 
 #: Events remembered per vehicle. At 1 Hz this is about a minute: longer than the longest backlog seen on HFP that arrives out of order.
@@ -29,6 +29,8 @@ class Vehicles:
         self.heard_ms: I64 = np.empty(0, np.int64)  #: log time
         self.last_ms: I64 = np.empty(0, np.int64)  #: newest event time
         self.previous_ms: I64 = np.empty(0, np.int64)  #: event time of the last event received
+        self.trip: I64 = np.empty(0, np.int64)  #: number of the trip of the last fix
+        self.speed_mps: F64 = np.empty(0)  #: as reported with the last fix
         self.unshaped: Bool = np.empty(0, np.bool_)  #: matched without a shape
         self.doors: I8 = np.empty(0, np.int8)
         self.at_stop: I8 = np.empty(0, np.int8)
@@ -72,7 +74,8 @@ class Vehicles:
     def _clear(self, s: int) -> None:
         self.recent[s] = NEVER
         self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
-        self.unshaped[s], self.doors[s], self.at_stop[s] = False, -1, -1
+        self.trip[s], self.speed_mps[s], self.unshaped[s] = 0, np.nan, False
+        self.doors[s], self.at_stop[s] = -1, -1
 
     def _grow(self, size: int) -> None:
         more = size - len(self.cursor)
@@ -81,6 +84,8 @@ class Vehicles:
         self.heard_ms = np.concatenate([self.heard_ms, np.full(more, NEVER)])
         self.last_ms = np.concatenate([self.last_ms, np.full(more, NEVER)])
         self.previous_ms = np.concatenate([self.previous_ms, np.full(more, NEVER)])
+        self.trip = np.concatenate([self.trip, np.zeros(more, np.int64)])
+        self.speed_mps = np.concatenate([self.speed_mps, np.full(more, np.nan)])
         self.unshaped = np.concatenate([self.unshaped, np.zeros(more, np.bool_)])
         self.doors = np.concatenate([self.doors, np.full(more, -1, np.int8)])
         self.at_stop = np.concatenate([self.at_stop, np.full(more, -1, np.int8)])
@@ -120,6 +125,8 @@ class Vehicles:
             "heard_ms": self.heard_ms[:n].tobytes(),
             "last_ms": self.last_ms[:n].tobytes(),
             "previous_ms": self.previous_ms[:n].tobytes(),
+            "trip": self.trip[:n].tobytes(),
+            "speed_mps": self.speed_mps[:n].tobytes(),
             "unshaped": self.unshaped[:n].tobytes(),
             "doors": self.doors[:n].tobytes(),
             "at_stop": self.at_stop[:n].tobytes(),
@@ -130,8 +137,9 @@ class Vehicles:
         n = len(self.ids)
         self.slot = {v: s for s, v in enumerate(self.ids) if v}
         self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
+        self.speed_mps = np.frombuffer(data["speed_mps"], np.float64).copy()
         self.unshaped = np.frombuffer(data["unshaped"], np.bool_).copy()
-        for name in ("cursor", "heard_ms", "last_ms", "previous_ms"):
+        for name in ("cursor", "heard_ms", "last_ms", "previous_ms", "trip"):
             setattr(self, name, np.frombuffer(data[name], np.int64).copy())
         for name in ("doors", "at_stop"):
             setattr(self, name, np.frombuffer(data[name], np.int8).copy())
