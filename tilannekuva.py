@@ -229,19 +229,26 @@ def process(
     "--background",
     help="Address of raster tiles for a background map, with {z}/{x}/{y}; default: none, streets are drawn from our own network.",
 )
+@click.option("--public-url", help="Address under which subscribers reach the gateway; default: the one they used.")
+@click.option("--public-kafka", help="HOST:PORT under which subscribers reach the broker; default: --broker.")
+@click.option("--rate-limit", default=3000, show_default=True, help="Requests a minute from one address; 0: no limit (a proxy limits).")
 @_broker
 @_prefix
 @_set
 def serve(
-    names: tuple[str, ...], host: str, port: int, background: str | None, broker: str, prefix: str, settings: tuple[str, ...]
-) -> None:
+    names: tuple[str, ...], host: str, port: int, background: str | None, public_url: str | None, public_kafka: str | None,
+    rate_limit: int, broker: str, prefix: str, settings: tuple[str, ...],
+) -> None:  # fmt: skip
     """Gateway and dashboard of one or more cities."""
     from serve import gateway
 
     chosen = [_city(n, settings) for n in names or cities.names()]
 
     async def main(stop: asyncio.Event) -> None:
-        await gateway.serve(chosen, broker, host=host, port=port, prefix=prefix, stop=stop, background=background)
+        await gateway.serve(
+            chosen, broker, host=host, port=port, prefix=prefix, stop=stop, background=background, public_url=public_url,
+            public_kafka=public_kafka, per_minute=max(0, rate_limit),
+        )  # fmt: skip
 
     _run(main)
 
@@ -292,11 +299,16 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
 )
 @click.option("--speed", type=float, help="With --to kafka: times as fast as it was recorded; default: as fast as it goes.")
 @click.option("--run", "run_name", default="1", show_default=True, help="With --to kafka: name of the run; topics are replay.<run>.*")
+@click.option(
+    "--fleet",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A fleet of your own for emissions, CSV: stream,category,fuel,segment,euro,technology,share; default: the city's.",
+)
 @_broker
 @_network
 @_set
 def replay(
-    paths: tuple[Path, ...], city: str, to: str, simulated: bool, provisional: bool, envelope_items: int, speed: float | None, run_name: str,
+    paths: tuple[Path, ...], city: str, to: str, simulated: bool, provisional: bool, envelope_items: int, speed: float | None, run_name: str, fleet: Path | None,
     broker: str, network: Path | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
@@ -312,7 +324,8 @@ def replay(
         )
         return
     net = _load_network(c, network)
-    summary = replays.to_folder(paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated)
+    fuse = replays.with_fleet(fleet)
+    summary = replays.to_folder(paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated, fuse=fuse)
     click.echo(summary)
 
 

@@ -31,13 +31,15 @@ from streams.cells import WINDOW_MS
 from streams.fleets import Rates, rates
 from streams.flows import Flows, FlowsSettings
 from streams.outputs import Out, Outputs
-from streams.partial import SensorRow, WeatherRow
+from streams.partial import Partial, SensorRow, WeatherRow
 from streams.transit import Crews, Driven, Recent, driven
 
 #: ``flow_source`` as segment-state calls it, by code of ``models.emissions.flow.SOURCES``.
 FLOW_SOURCES = ("measured", "transferred", "fundamental_diagram", "prior")
 #: A weather station silent for longer has nothing to say, milliseconds.
 WEATHER_MS = 2 * 3_600_000
+#: A window's provisional emissions are published this long after its minute, milliseconds: most of its data has come by then.
+PROVISIONAL_MS = 5_000
 CO2 = OUTPUTS.index("co2_total")
 #: Quantiles of 20 and 80 % lie this many standard deviations apart.
 _P20_P80 = 2 * 0.8416212335729143
@@ -118,10 +120,16 @@ class Emitter:
         self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
         self.pace_windows: I64 = np.zeros(n, np.int64)
         self.last_speed: F64 = np.full(n, np.nan)  #: of the last final window
+        self.told = -1  #: the newest window that a provisional round was made of
         self._rates: dict[tuple[Any, ...], Rates] = {}
         self.rates_of(0)
 
     # ---------------------------------------------------------------- conditions
+
+    def hear(self, partial: Partial, first: int) -> None:
+        """Take in what a partial says of crews and of the weather; windows before ``first`` are final."""
+        self.crews.hear(partial.crews, first)
+        self.hear_weather(partial.weather)
 
     def hear_weather(self, rows: Sequence[WeatherRow]) -> None:
         """Readings of road weather stations."""
@@ -163,6 +171,10 @@ class Emitter:
             found = self._rates[key] = rates(fleet, self.city.name, day, conditions, self.settings.mix)
         return found
 
+    def rates(self) -> list[Rates]:
+        """Lookups that were made."""
+        return list(self._rates.values())
+
     # ------------------------------------------------------------------- windows
 
     def final(self, w: int, seen: Seen) -> Outputs:
@@ -189,9 +201,14 @@ class Emitter:
             self.pace_windows[:] = 0
         return out
 
+    def due(self, w: int, log_ms: int) -> bool:
+        """Whether a window deserves a provisional round: once, some seconds after its minute has passed."""
+        return w > self.told and log_ms >= (w + 1) * WINDOW_MS + PROVISIONAL_MS
+
     def provisional(self, w: int, seen: Seen) -> Outputs:
-        """Records of a window whose minute has passed, from what has come in so far. Changes nothing."""
+        """Records of a window whose minute has passed, from what has come in so far. No final record depends on it."""
         out = Outputs()
+        self.told = max(self.told, w)
         end_ms = (w + 1) * WINDOW_MS
         r = self.rates_of(end_ms)
         d = driven(w, seen.segment, seen.who, seen.sums, seen.vehicles, self.crews.of(w))
@@ -311,7 +328,7 @@ class Emitter:
         """|d ln E / d ln v| at a given flow: 1 in a crawl, little in free flow."""
         mean = np.einsum("s,sg->g", r.alone[2], r.table.rate[:, 1, :, CO2])
         grid = np.arange(len(mean)) * STEP_KMH
-        slope = np.gradient(np.log(np.maximum(mean, 1e-12)), np.log(np.maximum(grid, CREEP_KMH / 4)), edge_order=1)
+        slope = np.gradient(mean, STEP_KMH) * grid / np.maximum(mean, 1e-12)
         at = np.minimum(np.rint(np.maximum(speed, CREEP_KMH) / STEP_KMH), len(mean) - 1).astype(np.int64)
         out: F64 = np.clip(np.abs(slope[at] - 1.0), 0.0, 1.0)
         return out

@@ -19,13 +19,14 @@ from models.freeflow import free_flow
 from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
 from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
+from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
 from streams.health import SLOT_MS, Judge
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 3
+STATE_SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class FuseSettings:
     #: A final record is published when the speed differs by more than this share from the one last published, observed or not.
     change: float = 0.1
     fusion: FusionSettings = field(default_factory=FusionSettings)
+    emissions: EmissionSettings = field(default_factory=EmissionSettings)
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ class Fuser:
         s = network.segments
         self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
+        self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), self.estimator.streets.expected_kmh, cfg.emissions)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.constants: dict[int, float] = {}  #: free-flow speed of segments that a site knows it of, km/h
         self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
@@ -127,6 +130,7 @@ class Fuser:
                 window = self.windows.setdefault(w, _Window())
                 window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
                 window.dirty = True
+        self.emitter.hear(partial, self.next_window or 0)
         for s in partial.sensors:
             w = (s.window_end_ms - 1) // WINDOW_MS
             if self.next_window is not None and w < self.next_window:
@@ -162,9 +166,9 @@ class Fuser:
         self.doubled += int((~keep).sum())
         return segment[keep], who[keep], sums[keep]
 
-    def _sums(self, window: _Window) -> WindowSums:
+    def _sums(self, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
         """What the window tells the estimator."""
-        segment, _, sums = self._cells(window)
+        segment, _, sums = cells
         return evidence(segment, sums, [r for _, r in sorted(window.sensors.items())])
 
     # ------------------------------------------------------------------ closing
@@ -178,11 +182,15 @@ class Fuser:
         while self.next_window <= last:
             w = self.next_window
             window = self.windows.pop(w, None) or _Window()
-            sums = self._sums(window)
+            cells = self._cells(window)
+            sums = self._sums(window, cells)
             estimate = self.estimator.advance(sums)
             self._constants(window)
             rows = self._worth(w, estimate, sums)
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
+            out.extend(
+                self.emitter.final(w, self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True))
+            )
             self.next_window = w + 1
         if not self.windows:
             self.vehicle.clear()
@@ -194,13 +202,16 @@ class Fuser:
             if not window.dirty or w * WINDOW_MS > self.log_ms:
                 continue
             window.dirty = False
-            sums = self._sums(window)
+            cells = self._cells(window)
+            sums = self._sums(window, cells)
             if sums.empty:
                 continue
             rows, estimate = self.estimator.peek(sums)
             newest = self.estimator.newest_ms.copy()
             newest[sums.segment] = sums.newest_ms
             out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, final=False))
+            if self.emitter.due(w, self.log_ms):
+                out.extend(self.emitter.provisional(w, self._seen(w, rows, estimate, sums, cells, window, final=False)))
 
     def _close_slots(self, complete_ms: int, out: Outputs) -> None:
         last = complete_ms // SLOT_MS - 1
@@ -224,6 +235,7 @@ class Fuser:
         for _, r in sorted(window.sensors.items()):
             if r.segment >= 0 and r.free_flow_kmh is not None and r.free_flow_kmh > 0 and self.constants.get(r.segment) != r.free_flow_kmh:
                 self.constants[r.segment] = r.free_flow_kmh
+                self.emitter.free_flow_kmh[r.segment] = r.free_flow_kmh
                 self.states.know_free_flow(r.segment, r.free_flow_kmh, "sensor_constant")
 
     def _worth(self, w: int, e: Estimate, sums: WindowSums) -> I64:
@@ -248,11 +260,7 @@ class Fuser:
         if not len(rows):
             return []
         start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
-        revision = (
-            (WINDOW_MS + self.settings.lateness_ms) // 1000 + 1
-            if final
-            else max(0, min(self.log_ms, end_ms + self.settings.lateness_ms) - start_ms) // 1000
-        )
+        revision = self._revision(w, final=final)
         n = len(self.network.segments)
         vehicles, flow = np.zeros(n, np.int64), np.full(n, np.nan)
         vehicles[sums.segment] = sums.vehicles
@@ -263,6 +271,18 @@ class Fuser:
             rows, at, newest_ms[rows], vehicles[rows], flow[rows], np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
         )
         return self.states.records(start_ms, end_ms, revision, e, columns, final=final, simulated=self.simulated)
+
+    def _revision(self, w: int, *, final: bool) -> int:
+        """Seconds of log time since the window began; the final one is above all."""
+        start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
+        if final:
+            return (WINDOW_MS + self.settings.lateness_ms) // 1000 + 1
+        return max(0, min(self.log_ms, end_ms + self.settings.lateness_ms) - start_ms) // 1000
+
+    def _seen(self, w: int, rows: I64, e: Estimate, sums: WindowSums, cells: tuple[I64, I64, I64], window: _Window, *, final: bool) -> Seen:
+        """The same for the emission step."""
+        observed = np.union1d(sums.segment, sums.loop_segment)
+        return Seen(rows, e, observed, *cells, list(self.vehicle), window.sensors, self._revision(w, final=final), self.simulated)
 
     # --------------------------------------------------------------------- state
 
@@ -283,7 +303,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
-            "estimator": self.estimator.export(), "constants": sorted(self.constants.items()), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "constants": sorted(self.constants.items()), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -315,5 +335,7 @@ class Fuser:
         self.constants = {int(k): v for k, v in state["constants"]}
         for k, v in self.constants.items():
             self.states.know_free_flow(k, v, "sensor_constant")
+            self.emitter.free_flow_kmh[k] = v
+        self.emitter.restore(state["emitter"])
         self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
         self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()

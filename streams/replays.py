@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,21 @@ from connectors.kafka import make_producer
 from geo.network import Network
 from geo.store import segments_geojson
 from models.clock import rfc3339
+from models.emissions.fleet import read_fleet
+from models.emissions.lookup import NoSuchRow
+from models.errors import ConfigError
 from models.topics import raw_topic
 from streams.admin import ensure_topics
+from streams.emissions import EmissionSettings
+from streams.fleets import split
 from streams.fuse import FuseSettings
 from streams.observe import ObserveSettings
 from streams.offline import Run, end_of_log
 from streams.offline import replay as drive
 from streams.tables import ParquetSink
 
+#: Products of the emission step.
+EMISSIONS = ("emission-segment", "emission-area", "emission-vehicle", "area-state")
 #: No provisional rounds: only finals are written.
 NEVER_MS = 1 << 60
 #: Recordings are thin, and how they are cut changes no final: longer envelopes than a live connector's cost less.
@@ -47,6 +55,23 @@ def log_of(paths: Sequence[Path], city: City, *, max_items: int, simulated: bool
         yield feed, partition, msgspec.structs.replace(envelope, simulated=True) if simulated else envelope
 
 
+def with_fleet(path: Path | None) -> FuseSettings:
+    """Settings of the fuse step with the fleet of a CSV file, the city's own without one.
+
+    Raises:
+        ConfigError: a fleet that cannot be read, or that names vehicles which the tables do not have.
+    """
+    if path is None:
+        return FuseSettings()
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            fleet = read_fleet(stream, path.stem)
+        split(fleet, "helsinki", date(2026, 1, 1))
+    except (NoSuchRow, ValueError) as e:
+        raise ConfigError("command line", "--fleet", path.name, f"a fleet that the factor tables know ({e})") from e
+    return FuseSettings(emissions=EmissionSettings(fleet=fleet))
+
+
 def to_folder(
     paths: Sequence[Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200, simulated: bool = False,
     observe: ObserveSettings | None = None, fuse: FuseSettings | None = None,
@@ -62,7 +87,11 @@ def to_folder(
     for out in drive(run, envelopes, progress):
         for product, outs in out.records.items():
             sink.add(product, outs)
-    sink.close(("segment-state", "vehicle-position", "sensor-observation", "feed-health", "dead-letter", "late"))
+    sink.close(("segment-state", "vehicle-position", "sensor-observation", "feed-health", "dead-letter", "late", *EMISSIONS))
+    factors = {
+        r.factor_rows: {"fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "rows": r.row_ids()} for r in run.fuser.emitter.rates()
+    }
+    (folder / "emission-factors.json").write_text(json.dumps(factors, indent=1, sort_keys=True) + "\n")
     (folder / "segments.geojson").write_bytes(segments_geojson(network))
     summary: dict[str, Any] = {
         "city": city.name,
