@@ -162,13 +162,13 @@ class Observer:
             return
         parsed = self.parser.parse(envelope)
         rejects = list(parsed.rejects)
-        duplicates = 0
+        duplicates, elsewhere = 0, self.elsewhere + self.sensors.elsewhere + self.statements.elsewhere
         if parsed.vehicles is not None and len(parsed.vehicles):
             duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, where)
         duplicates += self.statements.feed(parsed.stated, self, rejects, out)
         self._weather += weather_rows(out.records.get("road-weather", ()))
-        self._count(envelope, parsed, rejects, duplicates)
+        self._count(envelope, parsed, rejects, duplicates, elsewhere)
         out.add("dead-letter", dead_letters(self, envelope, rejects, where))
 
     def undecodable(self, data: bytes | None, reason: str, offset: int, log_ms: int) -> Outputs:
@@ -198,13 +198,13 @@ class Observer:
             heard = int((self.vehicles.heard_ms >= since_ms).sum()) + self.sensors.heard(since_ms) + self.statements.heard(since_ms)
             self.meter.close(slot, heard)
 
-    def _count(self, envelope: Envelope, parsed: Parsed, rejects: list[Reject], duplicates: int) -> None:
+    def _count(self, envelope: Envelope, parsed: Parsed, rejects: list[Reject], duplicates: int, elsewhere: int) -> None:
         events = max(parsed.events, len(rejects))
         self.tally.events += events
         self.tally.rejected += len(rejects)
         self.tally.duplicates += duplicates
         self.tally.passed += sum(parsed.passed.values())
-        self.tally.elsewhere = self.elsewhere + self.sensors.elsewhere + self.statements.elsewhere
+        self.tally.elsewhere += self.elsewhere + self.sensors.elsewhere + self.statements.elsewhere - elsewhere
         self.meter.count(envelope.ingest_ms, len(envelope.items), events, len(rejects), duplicates)
 
     # ----------------------------------------------------------------- vehicles
