@@ -1,6 +1,7 @@
 # make demo   set up .venv and Kafka, then show Helsinki on this machine
 # make test   set up what is missing, then lint, types, imports and every test this machine can run
 # make accuracy   simulate rush hours (SUMO in an environment of its own, 300 MB), replay them, score them: docs/accuracy.md
+# make bench   messages per CPU-second beside Faust, Quix Streams and Bytewax, connector, latency, catch-up, growth: docs/performance.md
 # make soak   a quarter of an hour of killed workers and brokers: is anything lost, doubled or changed?
 #
 # Each set-up step installs what it needs where it may (Debian packages only as root), and otherwise says what it left out and why.
@@ -20,7 +21,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium demo test accuracy soak clean
+.PHONY: help venv lock kafka chromium demo test accuracy bench soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
@@ -72,6 +73,12 @@ test: venv kafka chromium
 	step lint-imports; \
 	step pytest $(ARGS); \
 	if [ $${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; fi
+
+# Half an hour; the facts as JSON in .cache/benchmarks. One part alone: $(BIN)/python benchmarks/latency.py
+bench: venv kafka
+	@mkdir -p .cache/benchmarks
+	@for script in "pipeline --peers --free" connector latency catchup growth; do set -- $$script; \
+		$(BIN)/python "benchmarks/$$1.py" "$${@:2}" --json ".cache/benchmarks/$$1.json"; echo; done
 
 soak: venv kafka
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -87,7 +87,7 @@ def main() -> None:
                 silent, _ = once(work, broker.address, city, f"silent{k}.", folder, port, 0, args.seconds)
                 whole, said = once(work, broker.address, city, f"heard{k}.", folder, port, args.rate, args.seconds)
             items, envelopes = asyncio.run(received(broker.address, city, f"heard{k}."))
-            net = whole.cpu_s - silent.cpu_s
+            net = max(whole.cpu_s - silent.cpu_s, 0.01)
             rates.append(items / net)
             say(
                 f"connector  {said['messages']:,} published ({which}), {items:,} in {envelopes:,} envelopes on Kafka, {said['messages'] - items:,} lost; "

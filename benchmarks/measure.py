@@ -86,7 +86,12 @@ def run(
     began = time.monotonic()
     with log.open("ab") as out:
         child = subprocess.Popen([str(c) for c in command], stdout=out, stderr=out, env={**os.environ, **(env or {})}, cwd=cwd or ROOT)
-        return finish(child, log, began, timeout_s=timeout_s, every=every, every_s=every_s)
+        try:
+            return finish(child, log, began, timeout_s=timeout_s, every=every, every_s=every_s)
+        finally:
+            if child.returncode is None:  # interrupted
+                child.kill()
+                child.wait()
 
 
 def finish(

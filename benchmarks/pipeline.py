@@ -98,7 +98,7 @@ def measured(bench: Bench, facts: dict[str, object], python: Path | None) -> Non
             if not records:
                 continue
             messages, cost = bench.worker(f"{name.replace('_', '-')}{k}.", records)
-            net = cost.cpu_s - start.cpu_s
+            net = max(cost.cpu_s - start.cpu_s, 0.01)
             rates.setdefault(name, []).append(messages / net)
             peak = "" if cost.peak_mb is None else f", peak {cost.peak_mb:.0f} MB"
             say(

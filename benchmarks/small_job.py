@@ -73,7 +73,7 @@ def measure(peer: str, bootstrap: str, plain: Plain, work: Path, name: str, pyth
     published = asyncio.run(count_records(bootstrap, {f"means-{name}-{plain.topic}": 1}))[f"means-{name}-{plain.topic}"]
     if not published:
         raise ChildFailed(f"{peer} published no means")
-    return plain.messages / (whole.cpu_s - started.cpu_s), whole, started, published
+    return plain.messages / max(whole.cpu_s - started.cpu_s, 0.01), whole, started, published
 
 
 def _run(peer: str, bootstrap: str, topic: str, messages: int, work: Path, name: str, python: Path) -> Cost:

@@ -53,7 +53,7 @@ OBSERVER = {
     "export": "snapshots",
     "feed_envelopes": REST,
 }
-FUSER = {"feed": "windows and fusion", "_records": "encode segment-state", "export": "snapshots"}
+FUSER = {"feed": "windows and fusion", "_records": "encode segment-state"}
 
 
 class Clock:
@@ -165,7 +165,8 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
     def observe(feed: str, partition: int) -> PartitionDriver:
         observer = Observer(city, feed, partition, ground)
         for path, name in OBSERVER.items():
-            if path not in ("pieces.place", "pieces.rows", "pieces.free_rows", "plane.to_plane"):  # shared by all observers: wrapped once
+            shared = path.startswith("pieces.") or path == "plane.to_plane"  # by all observers: wrapped once
+            if not shared and (path != "export" or feed == "hfp"):
                 clock.wrap(observer, path, name)
         return PartitionDriver(lambda: ObserveStep(observer), sink, time.monotonic, DriverSettings())
 
