@@ -268,7 +268,9 @@ class Emitter:
         speed_var = np.where(
             jammed, flow.density_log_var[rows] - flow.log_var[rows], (self._elasticity(r, pace[rows]) * self._speed_log_sd(seen)[rows]) ** 2
         )
-        noise = self._counting_log_var(vph[rows] * hours, flow.source[rows] == MEASURED, r)
+        number = np.maximum(vph[rows] * hours, 1.0)  # few vehicles are no average: how many chance brought, and who they are
+        chance = np.where(flow.source[rows] == MEASURED, 0.0, np.log1p(1.0 / number))
+        noise = chance + np.log1p(r.general_cv2[CO2] / number)
         log_var = np.where(counts[rows], flow.log_var[rows], 0.0)
         traffic = Traffic(
             self.length_km[rows], smooth, vph[rows], share, self.urban[rows], log_var, flow.source[rows],
@@ -287,7 +289,7 @@ class Emitter:
         origin = np.zeros(len(known), np.int64)
         origin[seen.rows] = seen.estimate.origin
         total_vph = vph[rows] + transit_vph
-        flow_sd = np.sqrt(flow.log_var[rows] + noise) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
+        flow_sd = np.sqrt(flow.log_var[rows] + chance) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
         return Result(rows, whole, traffic, part[:, CO2], total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows])
 
     def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[F64, F64, F64]:
@@ -331,12 +333,6 @@ class Emitter:
         slope = np.gradient(mean, STEP_KMH) * grid / np.maximum(mean, 1e-12)
         at = np.minimum(np.rint(np.maximum(speed, CREEP_KMH) / STEP_KMH), len(mean) - 1).astype(np.int64)
         out: F64 = np.clip(np.abs(slope[at] - 1.0), 0.0, 1.0)
-        return out
-
-    def _counting_log_var(self, vehicles: F64, counted: Bool, r: Rates) -> F64:
-        """Few vehicles are no average: who they are, and (where nobody counted) how many chance brought."""
-        each = np.maximum(vehicles, 1.0)
-        out: F64 = np.log1p((r.general_cv2[CO2] + np.where(counted, 0.0, 1.0)) / each)
         return out
 
     # ------------------------------------------------------------------ publishing
