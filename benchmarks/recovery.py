@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from connectors import recordings
-from connectors.envelope import SCHEMA, Envelope, encode
+from connectors.envelope import encode
 from connectors.kafka import make_producer
 from deploy.kafka.broker import KafkaBroker, kafka_version
 from geo import assemble, store
@@ -28,7 +28,7 @@ from geo.assemble import Street
 from geo.network import Network, Schedule
 from models.topics import state_topic
 from streams.admin import ensure_topics
-from streams.driver import FuseStep, ObserveStep, Step
+from streams.driver import FuseStep, Logged, ObserveStep, Step
 from streams.fuse import Fuser
 from streams.observe import Ground, Observer
 from streams.snapshots import Snapshot, SnapshotStore
@@ -46,7 +46,7 @@ def large(segments: int) -> Network:
     ]  # fmt: skip
     for k in range(segments - len(streets)):
         a = np.array([world.EAST + 5000 + 60.0 * (k % 400), world.NORTH + 60.0 * (k // 400)])
-        streets.append(Street(f"x{k:06}", np.array([a, a + (55.0, 0.0)]), 10_000_000 + k, 20_000_000 + k, "residential"))
+        streets.append(Street(f"x{k:06}", np.array([a, (a[0] + 55.0, a[1])]), 10_000_000 + k, 20_000_000 + k, "residential"))
     grown = assemble.segments(streets)
     at = {i: k for k, i in enumerate(grown.segment_id)}
     shapes = town.shapes
@@ -73,11 +73,10 @@ async def measure(vehicles: int, segments: int, bootstrap: str, folder: Path) ->
     observe, fuse = steps()
     partials = 0
     for offset, (_, _, e) in enumerate(recordings.envelopes(recordings.read(path, city), city, ["hfp"])):
-        _, partial = observe.feed(encode(e), offset, 0)
+        _, partial = observe.feed([Logged(encode(e), offset, 0)])
         if partial is not None:
-            fuse.feed(partial, partials, 0)
+            fuse.feed([Logged(partial, partials, 0)])
             partials += 1
-    observe.feed(encode(Envelope(SCHEMA, city.name, "hfp", "hfp", "tick", e.ingest_ms)), offset + 1, 0)
     observe.flush()
     await ensure_topics(bootstrap, city)
     producer = make_producer(bootstrap, "recovery")

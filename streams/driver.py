@@ -231,6 +231,7 @@ class PartitionDriver:
     async def recover(self, snapshots: list[Snapshot]) -> int:
         """Restore the best snapshot that is ahead of this state and that this step can use; returns the first offset it still has to see (0 where there is none)."""
         async with self._lock:
+            await self._drain()
             self.sequence = max([self.sequence, *(s.sequence + 1 for s in snapshots)])
             for s in snapshots:
                 if s.offset <= self.step.offset:
@@ -253,6 +254,7 @@ class PartitionDriver:
     async def catch_up(self, messages: AsyncIterator[tuple[int, bytes | None, int]]) -> None:
         """Messages between the snapshot and the first one that the group's offset gives: they were acked once, so they are fed and not acked again."""
         async with self._lock:
+            await self._drain()
             async for offset, value, timestamp_ms in messages:
                 if offset > self.step.offset:
                     await self._process([Logged(value, offset, timestamp_ms)])
@@ -324,12 +326,13 @@ class PartitionDriver:
                     await self.sink.partial(partial, self.step.log_ms())
 
     async def maybe_snapshot(self, *, force: bool = False) -> None:
-        """Called by a ticker too, so that a held batch always completes."""
-        if (self.pending or self.held) and (force or self.now_s() - self.last_snapshot_s >= self.every_s):
+        """Called by a ticker too, so that a held batch always completes; what is held is fed in any case."""
+        due = force or self.now_s() - self.last_snapshot_s >= self.every_s
+        if self.held or (self.pending and due):
             async with self._lock:
                 if not self.closed:
                     await self._drain()
-                    if self.pending:
+                    if self.pending and due:
                         await self._snapshot()
 
     def forget_pending(self) -> None:

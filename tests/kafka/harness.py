@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +25,8 @@ from tests.streams import world
 ROOT = Path(__file__).resolve().parents[2]
 #: Two cores shared with others: a test waits long before it gives up.
 PATIENCE_S = 240.0
-OPEN = ("segment-state", "vehicle-position", "feed-health")
+#: Products that come from the input; "segment" comes from the network.
+OPEN = tuple(p for p in PRODUCTS if p != "segment")
 
 
 @dataclass
@@ -47,13 +47,13 @@ class Town:
         self.recording = world.write_recording(self.lines, self.folder / "recording")
 
     def offline(self, prefix: str = "", *, max_items: int = 200) -> dict[str, dict[str, bytes]]:
-        """What the offline driver makes of the recording: value by ce_id, by product; of the segment states only the finals."""
+        """What the offline driver makes of the recording: value by ce_id, by product; without the provisional ones."""
         run = Run(self.city, self.network, raw_prefix=prefix)
         found: dict[str, dict[str, bytes]] = {}
         for out in replay(run, replays.log_of([self.recording], self.city, max_items=max_items, simulated=False)):
             for product, outs in out.records.items():
                 for o in outs:
-                    if product != "segment-state" or b'"status":"final"' in o.value:
+                    if b'"status":"provisional"' not in o.value:
                         found.setdefault(product, {})[o.ce_id] = o.value
         return found
 
@@ -158,7 +158,7 @@ async def read(bootstrap: str, topics: Sequence[str]) -> dict[str, list[tuple[by
 
 
 async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[str] = OPEN) -> dict[str, Written]:
-    """Records by product; of the segment states only the finals."""
+    """Records by product; without the provisional ones."""
     names = {p: open_topic(town.city.name, p, prefix) for p in products if p in PRODUCTS}
     names |= {"dead-letter": dead_letter_topic(town.city.name, prefix), "late": late_topic(town.city.name, prefix)}
     found = await read(bootstrap, list(names.values()))
@@ -166,7 +166,7 @@ async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[st
     for product, topic in names.items():
         w = out[product] = Written()
         for _, value, headers, _ in found[topic]:
-            if product == "segment-state" and json.loads(value)["status"] != "final":
+            if b'"status":"provisional"' in value:
                 continue
             w.records += 1
             w.by_id.setdefault(headers["ce_id"].decode(), set()).add(value)

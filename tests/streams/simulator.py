@@ -109,7 +109,7 @@ class Broker:
     def out(self, product: str, ce_id: str, value: bytes) -> None:
         self.ledger.append((product, ce_id, value))
         self.note("out", ce_id)
-        if product == "segment-state" and b'"status":"final"' not in value:
+        if b'"status":"provisional"' in value:
             return
         if self.values.setdefault(ce_id, value) != value:
             raise Violation(f"I2: {ce_id} has two values:\n{self.values[ce_id]!r}\n{value!r}")
