@@ -14,6 +14,7 @@ import pytest
 from benchmarks import load
 from benchmarks.fleet import Fleet
 from connectors import cities
+from streams.observe import Ground, Observer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,17 @@ def test_the_made_up_log_holds_every_message_once_in_order_of_receipt_within_a_p
         messages += len(envelope.items)
     assert messages == 7 * 40
     assert set(last) == {(f.name, p) for f in city.feeds for p in range(f.partitions)}
+
+
+def test_every_message_of_the_made_up_fleet_is_accepted_and_nearly_all_are_on_their_shapes() -> None:
+    city = cities.load("helsinki")
+    network = load.grid(city, 1_000_000 // 25, 20, pieces_a_shape=30)
+    observers = {p: Observer(city, "hfp", p, Ground(network)) for p in range(city.feed("hfp").partitions)}
+    for feed, partition, envelope in load.envelopes(city, "hfp", Fleet(network, 40).seconds(20)):
+        if feed == "hfp":
+            observers[partition].feed_envelope(envelope, 0)
+    assert sum(o.tally.accepted for o in observers.values()) == 20 * 40
+    assert sum(o.tally.on_shape for o in observers.values()) > 0.95 * 20 * 40
 
 
 def test_growth_prints_a_row_a_point(tmp_path: Path) -> None:
