@@ -93,9 +93,8 @@ def measure(folder: Path, osm: Path) -> Run:
     e = t.edges
     pace = e.length_m / (0.85 * e.speed_limit_kmh) + 4.0 / 3.6 * e.signalised
     formula = np.repeat((e.length_m / pace).to_numpy()[:, None], said.shape[1], axis=1)
-    return Run(
-        t, laid, r, said, formula, _naive(r, t, laid, network), *_falls(folder, r, t, laid, network), _matched(folder, r, t, laid, network)
-    )
+    naive, falls = _naive(r, t, laid, network), _falls(folder, r, t, laid, network)
+    return Run(t, laid, r, said, formula, naive, *falls, _matched(folder, r, t, truth.lay(network, t.edges, only=None), network))
 
 
 def _falls(

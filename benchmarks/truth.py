@@ -108,8 +108,8 @@ def _seen(folder: Path, row: dict[str, int], start: datetime, windows: int) -> B
     return out
 
 
-def lay(network: Network, edges: pd.DataFrame, *, only: str = "general_traffic") -> Laid:
-    """Our segments of general traffic over the edges."""
+def lay(network: Network, edges: pd.DataFrame, *, only: str | None = "general_traffic") -> Laid:
+    """Our segments of one kind of traffic (None: of every kind) over the edges."""
     plane = Plane(network.crs)
     points, courses, owner = [], [], []
     for i, wkt in enumerate(edges.geometry_wkt):
@@ -122,7 +122,7 @@ def lay(network: Network, edges: pd.DataFrame, *, only: str = "general_traffic")
     tree = shapely.STRtree(shapely.points(xy))
     rows: dict[tuple[int, int], float] = {}
     for s, represents in enumerate(network.segments.represents):
-        if represents != only:
+        if only is not None and represents != only:
             continue
         p, d, step = _samples(coordinates(network.segments.geometry, s), 5.0)
         sample, near = tree.query(shapely.points(p), "dwithin", 12.0)

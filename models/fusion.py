@@ -40,23 +40,23 @@ class FusionSettings:
     #: The same for a site that falls silent; while it reports, its newest value stands.
     loop_half_life_s: float = 120.0
     #: Weight of a site's reading, seconds of expected time (a vehicle that drives through a block of 40 m brings about 5).
-    loop_weight_s: float = 5.0
+    loop_weight_s: float = 8.0
     #: Weight of what is known from ahead against the street's own evidence, seconds of expected time.
     own_prior_s: float = 3.0
     #: Weight of the expectation of light traffic against what is known from ahead.
-    ahead_prior_s: float = 8.0
+    ahead_prior_s: float = 5.0
     #: Evidence on the same street straight ahead fades by e over this distance, metres, and reaches so many segments.
     own_reach_m: float = 40.0
     own_rounds: int = 8
     #: The same for all streets ahead, and what is kept at each step.
-    ahead_reach_m: float = 100.0
+    ahead_reach_m: float = 200.0
     ahead_share: float = 0.9
     ahead_rounds: int = 6
     #: A bus loses this much more than a car, seconds per second of expected time, outside stops (slower pulling away); in a jam that is nothing.
     #: Applied to general traffic only, where vehicles were seen.
     bus_loss: float = 0.05
     #: Log pace ratios below this are mostly single red lights; see the module's text.
-    doubt: float = 0.35
+    doubt: float = 0.5
     #: The picture of unseen streets is published as inferred only while at least so many segments were seen lately.
     min_network: int = 5
     #: Shares of the value from this segment and window: from here on it is called measured; from this segment at all: blended.
