@@ -440,6 +440,29 @@ def check(city: str, broker: str | None, network: Path | None) -> None:
         click.echo(f"broker     ok    {broker} answers")
 
 
+@cli.command(epilog="Example: tilannekuva conform tampere --recording recordings/tampere")
+@click.argument("city")
+@click.option(
+    "--recording",
+    "paths",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="File or folder of recordings; repeatable. Those of the project: tests/recordings/CITY.",
+)
+@_network
+def conform(city: str, paths: tuple[Path, ...], network: Path | None) -> None:
+    """Run recordings of a CITY through the core: what became of every message, which fields each product fills. Exit 1 where a product breaks its contract."""
+    from streams import conform as kit
+
+    c = _city(city)
+    folder = network or network_folder(c)
+    report = kit.conform(c, paths, _load_network(c, folder) if network is not None or folder.exists() else None)
+    click.echo(kit.text(report))
+    if not report.ok:
+        sys.exit(EXIT_FAILED)
+
+
 @cli.command(epilog="Example: tilannekuva tail mobility.helsinki.segment-state.v1 | jq .speed_kmh")
 @click.argument("topic")
 @click.option("--count", type=int, help="Stop after so many records.")

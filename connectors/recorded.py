@@ -91,8 +91,10 @@ def _of_list(body: bytes) -> tuple[Family, str] | None:
 def _of_object(body: bytes) -> tuple[Family, str] | None:
     head = _head(body)
     has = {name: bool(bytes(getattr(head, name))) for name in head.__struct_fields__ if name != "sys"}
-    if head.sys is not None or has["racks"] or (has["messages"] and has["cancellations"]):
-        return "foli", ""
+    if head.sys is not None:
+        return "foli", "/siri/"
+    if has["racks"] or (has["messages"] and has["cancellations"]):
+        return "foli", "citybike" if has["racks"] else "/alerts"
     if has["status"] and has["body"]:
         return ("journeys", "") if b'"monitoredVehicleJourney"' in body or b'"visitNumber"' in body else None
     if has["signalGroup"] or (has["results"] and b'"detector"' in body):
@@ -107,6 +109,8 @@ def _of_object(body: bytes) -> tuple[Family, str] | None:
         return None
     if has["stations"]:
         return ("digitraffic", "weather") if b'"ILMA"' in body or b'"KELI_1"' in body else None
+    if b'"lastDataTimestamp"' in body:
+        return "digitraffic", "counting-site"
     return ("digitraffic", "weather") if b'"collectionStatus"' in body else None
 
 

@@ -66,7 +66,7 @@ Reader = Callable[[Path], Iterator[Item]]
 
 class _Line(msgspec.Struct):
     topic: str
-    received_at: str
+    received_at: str = ""  #: may be missing of GTFS-RT, whose messages know when they were made
     payload: msgspec.Raw = msgspec.Raw(b"")
     payload_base64: str | None = None
 
@@ -105,7 +105,7 @@ class Plan:
     """What will be read."""
 
     recordings: tuple[Recording, ...]
-    skipped: tuple[Path, ...]  #: files of a folder that are no recordings
+    skipped: tuple[Path, ...]  #: files of a folder that are no recordings, or of a feed that the city does not have
 
     @property
     def feeds(self) -> list[str]:
@@ -138,7 +138,13 @@ def plan(paths: Path | Iterable[Path], city: City) -> Plan:
                     raise ConfigError("recording", "path", str(path), _EXPECTED)
                 skipped.append(file)
                 continue
-            feed = _feed(city, kind[0], file, known.address if known is not None else "")
+            try:
+                feed = _feed(city, kind[0], file, known.address if known is not None else "")
+            except ConfigError:
+                if not path.is_dir():
+                    raise
+                skipped.append(file)  # of a feed that this city does not have
+                continue
             found.append(Recording(feed, (file,), partial(kind[1], file)))
         for feed, own in snapshots.items():
             found.append(Recording(feed, tuple(own), partial(_snapshots, tuple(own))))
@@ -286,8 +292,11 @@ def _messages(file: Path) -> Iterator[Item]:
         for raw in f:
             try:
                 line = _line(raw)
-                last = parse_ms(line.received_at)
                 body = bytes(line.payload) if line.payload_base64 is None else base64.b64decode(line.payload_base64, validate=True)
+                if not line.received_at and line.topic.startswith("/gtfsrt/"):
+                    last = max(last, _made_ms(body))
+                else:
+                    last = parse_ms(line.received_at)
                 yield Item(last, line.topic, body)
             except (*_ERRORS, ValueError, binascii.Error):
                 yield Item(last, file.name, raw.rstrip(b"\r\n"))
@@ -342,8 +351,12 @@ def _snapshots(files: tuple[Path, ...]) -> Iterator[Item]:
 
 
 def _header_ms(file: Path) -> int:
+    return _made_ms(file.read_bytes())
+
+
+def _made_ms(body: bytes) -> int:
     try:
-        return int(pb.FeedMessage.FromString(file.read_bytes()).header.timestamp) * 1000
+        return int(pb.FeedMessage.FromString(body).header.timestamp) * 1000
     except DecodeError:
         return 0  # passed on first: the parser says what is wrong with it
 

@@ -80,6 +80,9 @@ class PositionWriter:
             segment.tolist(), _text(offset_m, "offset_m", 3), (on + 2 * (off_route & ~on)).tolist(), strict=True,
         )  # fmt: skip
         vehicles, trips, operators, stop_ids = c.vehicle_id, c.trip, c.operator, c.stop_id
+        by = (
+            f":{feed}" if o.feed.secondary_to is not None else ""
+        )  # the same vehicle at the same second, told by another feed, is another record
         out = []
         for (
             i,
@@ -115,7 +118,7 @@ class PositionWriter:
                 f'{head[3]},"event_time":"{event_time}","ingest_time":"{ingest_time}"{lat}{lon}{speed}{heading}{odo}{delay}{occu}'
                 f"{_DOORS[doors]}{_AT_STOP[stop]}{_METHOD[method]}{stop_text}{segment_of}{_ROUTE[route]}}}"
             )
-            out.append(Out(vehicle.encode(), value.encode(), ms, f"vehicle-position:{vehicle}:{ms}:{EVENTS[event]}"))
+            out.append(Out(vehicle.encode(), value.encode(), ms, f"vehicle-position:{vehicle}:{ms}:{EVENTS[event]}{by}"))
         return out
 
 

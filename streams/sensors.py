@@ -40,8 +40,6 @@ class Sensors:
         for site in parsed.sites:
             if owner.border is None or site.lat_deg != site.lat_deg or owner.border.holds(site.lat_deg, site.lon_deg):
                 self._learn(site)
-            else:
-                self.elsewhere += 1
         if parsed.sensors is None or not len(parsed.sensors):
             return 0
         return self._readings(parsed.sensors, owner, rejects, out, where)
