@@ -17,6 +17,7 @@ _OWN = {
     "/assets/panel.js": ("panel.js", "text/javascript; charset=utf-8"),
     "/assets/text.js": ("text.js", "text/javascript; charset=utf-8"),
     "/assets/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/assets/docs.css": ("docs.css", "text/css; charset=utf-8"),
     "/favicon.ico": ("icon.svg", "image/svg+xml"),
 }
 _MAPLIBRE = {

@@ -16,8 +16,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import assets, metrics, rest
-from serve.http import AccessLogger, errors, on_prepare, security_headers
+from serve import assets, describe, metrics, rest
+from serve.describe import PUBLIC, Public
+from serve.http import AccessLogger, RateLimit, errors, limited, on_prepare, security_headers
 from serve.hub import Hub
 from serve.log import KafkaLog, Log
 from serve.reader import Reader
@@ -46,6 +47,20 @@ def check_background(background: str | None) -> str | None:
     return background
 
 
+def check_public(url: str | None) -> str | None:
+    """The gateway's own address, without a slash at its end.
+
+    Raises:
+        ConfigError: not the address of a web server.
+    """
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment or set(url) & set(" <>\"'"):
+        raise ConfigError("serve", "public-url", url, "an address like https://traffic.example")
+    return url.rstrip("/")
+
+
 def make_app(
     cities: Sequence[City],
     *,
@@ -53,6 +68,8 @@ def make_app(
     pictures: dict[str, Picture] | None = None,
     background: str | None = None,
     log: Log | None = None,
+    public: Public | None = None,
+    per_minute: int = 0,
 ) -> web.Application:
     """The application.
 
@@ -60,8 +77,11 @@ def make_app(
         reader: feeds the pictures; without one it is always ready, and somebody else feeds them.
         pictures: by city; new ones when they are not given.
         log: where those who come back late are given what they missed from; without it only from memory.
+        public: how the gateway and the broker are reached.
+        per_minute: requests that one address may make; 0: as many as it likes.
     """
-    app = web.Application(middlewares=[errors])
+    app = web.Application(middlewares=[errors, limited(RateLimit(per_minute))] if per_minute else [errors])
+    app[PUBLIC] = public or Public()
     by_name: dict[str, Served] = {}
 
     def status(name: str) -> dict[str, object]:
@@ -99,6 +119,7 @@ def make_app(
 
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
     rest.add_routes(app)
+    describe.add_routes(app)
     assets.add_routes(app)
     app.on_response_prepare.append(on_prepare(security_headers(background)))
 
@@ -119,13 +140,22 @@ async def serve(
     prefix: str = "",
     stop: asyncio.Event,
     background: str | None = None,
+    public_url: str | None = None,
+    public_kafka: str | None = None,
+    per_minute: int = 0,
 ) -> None:
-    """Serve until ``stop`` is set. ``prefix``: of the topics, e.g. a replay's.
+    """Serve until ``stop`` is set.
+
+    Args:
+        prefix: of the topics, e.g. a replay's.
+        public_url, public_kafka: how the gateway and the broker are reached from outside, where that differs from ``host:port`` and ``bootstrap``.
+        per_minute: requests that one address may make; 0: as many as it likes.
 
     Raises:
-        ConfigError: ``background`` is not an address of raster tiles.
+        ConfigError: ``background`` is not an address of raster tiles, or ``public_url`` not one of a web server.
         OSError: the address cannot be listened on.
     """
+    public = Public(check_public(public_url), public_kafka or bootstrap.partition(",")[0], prefix)
     pictures = {city.name: Picture(city.name, prefix) for city in cities}
 
     def tell(picture: Picture, batch: list[tuple[Applied, int, int]]) -> None:
@@ -142,7 +172,15 @@ async def serve(
             warming.add(asyncio.create_task(s.tiles.get(0, 0, 0)))  # the network is laid out before somebody waits for it
 
     reader = Reader(list(pictures.values()), bootstrap, tell, ready, begin)
-    app = make_app(cities, reader=reader, pictures=pictures, background=background, log=KafkaLog(bootstrap, prefix))
+    app = make_app(
+        cities,
+        reader=reader,
+        pictures=pictures,
+        background=background,
+        log=KafkaLog(bootstrap, prefix),
+        public=public,
+        per_minute=per_minute,
+    )
     runner = web.AppRunner(
         app,
         access_log_class=AccessLogger,

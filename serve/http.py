@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
+import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from urllib.parse import urlsplit
 
+import cramjam
 import msgspec
 from aiohttp import ETag, web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.typedefs import Middleware
 from aiohttp.web_response import StreamResponse
 
 log = logging.getLogger("serve")
@@ -19,6 +25,7 @@ log = logging.getLogger("serve")
 Handler = Callable[[web.Request], Awaitable[StreamResponse]]
 Box = tuple[float, float, float, float]
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 #: Longest request target that is answered, characters.
 MAX_TARGET = 2_048
 #: Smaller bodies are not worth compressing, bytes.
@@ -69,7 +76,7 @@ async def errors(request: web.Request, handler: Handler) -> StreamResponse:
     try:
         if len(request.raw_path) > MAX_TARGET:
             return problem(414, "URI Too Long", f"at most {MAX_TARGET} characters")
-        if request.path.startswith("/api/") and request.method == "OPTIONS":
+        if request.path.startswith(("/api/", "/catalog")) and request.method == "OPTIONS":
             return web.Response(status=204)
         return await handler(request)
     except web.HTTPException as e:
@@ -89,9 +96,12 @@ def on_prepare(headers: dict[str, str]) -> Callable[[web.Request, StreamResponse
 
     async def prepare(request: web.Request, response: StreamResponse) -> None:
         response.headers.update(headers)
-        if request.path.startswith("/api/"):
+        response.headers.update(request.get(LIMITS, {}))
+        if request.path.startswith(("/api/", "/catalog")):
             response.headers["Access-Control-Allow-Origin"] = "*"
-            response.headers["Access-Control-Expose-Headers"] = "ETag"
+            response.headers["Access-Control-Expose-Headers"] = (
+                "ETag, Link, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After"
+            )
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             if request.method == "OPTIONS":
                 response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
@@ -103,6 +113,50 @@ def on_prepare(headers: dict[str, str]) -> Callable[[web.Request, StreamResponse
     return prepare
 
 
+class RateLimit:
+    """So many requests a minute from one address; a bucket that fills evenly. Streams count once, when they begin.
+
+    Behind a proxy every client has the proxy's address: limit there, and not here.
+    """
+
+    MOST = 20_000  #: addresses remembered
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  #: address -> tokens, when
+
+    def take(self, address: str, now_s: float) -> tuple[bool, int, int]:
+        """Whether a request may pass, how many more may, and in how many seconds the bucket is full again (or one may pass again)."""
+        tokens, since = self._buckets.pop(address, (float(self.per_minute), now_s))
+        tokens = min(float(self.per_minute), tokens + (now_s - since) * self.per_minute / 60)
+        passes = tokens >= 1
+        tokens -= passes
+        self._buckets[address] = (tokens, now_s)
+        if len(self._buckets) > self.MOST:
+            self._buckets.popitem(last=False)
+        wait_s = (self.per_minute - tokens if passes else 1 - tokens) * 60 / self.per_minute
+        return passes, int(tokens), math.ceil(wait_s)
+
+
+def limited(limit: RateLimit) -> Middleware:
+    """Middleware that holds each address to ``limit`` under ``/api`` and ``/catalog``, and says how much is left."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> StreamResponse:
+        if not request.path.startswith(("/api/", "/catalog")) or request.method == "OPTIONS":
+            return await handler(request)
+        passes, left, reset_s = limit.take(request.remote or "", time.monotonic())
+        request[LIMITS] = {"RateLimit-Limit": str(limit.per_minute), "RateLimit-Remaining": str(left), "RateLimit-Reset": str(reset_s)}
+        if not passes:
+            return problem(429, "Too Many Requests", f"at most {limit.per_minute} requests a minute", {"Retry-After": str(reset_s)})
+        return await handler(request)
+
+    return middleware
+
+
+LIMITS: web.RequestKey[dict[str, str]] = web.RequestKey("limits", dict[str, str])
+
+
 class AccessLogger(AbstractAccessLogger):
     """One line a request, without its query: a query may hold what is nobody's business."""
 
@@ -111,25 +165,49 @@ class AccessLogger(AbstractAccessLogger):
 
 
 class Body:
-    """Bytes that are served again and again: their gzip form and their tag are made once."""
+    """Bytes that are served again and again: their compressed forms and their tag are made once. Made in a thread where they are large."""
 
-    def __init__(self, data: bytes, content_type: str, level: int = 6) -> None:
+    def __init__(self, data: bytes, content_type: str) -> None:
         self.data = data
         self.content_type = content_type
-        self.zipped = zlib.compress(data, level, wbits=31) if len(data) >= MIN_GZIP else b""
+        self.small = len(data) < MIN_GZIP
+        self.zstd = b"" if self.small else zstd(data)
+        self._gzip = b""
         self.etag = hashlib.sha256(data).hexdigest()[:24]
+
+    @property
+    def size(self) -> int:
+        """What it takes of memory, bytes."""
+        return len(self.data) + len(self.zstd) + len(self._gzip) + 200
+
+    def gzip(self) -> bytes:
+        """For those who do not take zstd."""
+        if not self._gzip:
+            self._gzip = zlib.compress(self.data, 4, wbits=31)
+        return self._gzip
 
     def answer(self, request: web.Request) -> web.Response:
         """The whole, or 304 when the client has it."""
         if has(request, self.etag):
             return not_modified(self.etag)
-        zipped = bool(self.zipped) and "gzip" in request.headers.get("Accept-Encoding", "")
-        response = web.Response(body=self.zipped if zipped else self.data, headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
-        response.headers["Content-Type"] = self.content_type
-        if zipped:
+        accepted = request.headers.get("Accept-Encoding", "")
+        response = web.Response(headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
+        if not self.small and "zstd" in accepted:
+            response.body = self.zstd
+            response.headers["Content-Encoding"] = "zstd"
+        elif not self.small and "gzip" in accepted:
+            response.body = self.gzip()
             response.headers["Content-Encoding"] = "gzip"
+        else:
+            response.body = self.data
+        response.headers["Content-Type"] = self.content_type
         response.etag = ETag(self.etag, is_weak=True)
         return response
+
+
+def zstd(data: bytes) -> bytes:
+    """Compressed with Zstandard, quickly."""
+    return bytes(cramjam.zstd.compress(data, 3))
 
 
 def has(request: web.Request, etag: str) -> bool:
@@ -144,13 +222,18 @@ def not_modified(etag: str) -> web.Response:
     return response
 
 
-def json_answer(data: bytes, *, content_type: str = "application/json", etag: str | None = None) -> web.Response:
+def json_answer(request: web.Request, data: bytes, *, content_type: str = "application/json", etag: str | None = None) -> web.Response:
     """JSON, compressed where the client takes it. The tag is weak: it names the content, whatever its coding."""
-    response = web.Response(body=data, content_type=content_type, headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
+    response = web.Response(content_type=content_type, headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
     if etag is not None:
         response.etag = ETag(etag, is_weak=True)
-    if len(data) >= MIN_GZIP:
-        response.enable_compression()
+    if len(data) >= MIN_GZIP and "zstd" in request.headers.get("Accept-Encoding", ""):
+        response.body = zstd(data)
+        response.headers["Content-Encoding"] = "zstd"
+    else:
+        response.body = data
+        if len(data) >= MIN_GZIP:
+            response.enable_compression()
     return response
 
 
@@ -195,6 +278,55 @@ def number(request: web.Request, name: str, least: float, most: float) -> float 
     if not least <= value <= most:
         raise bad_query(f"{name} = {text[:40]!r}, expected a number {least:g}-{most:g}")
     return value
+
+
+Interval = tuple[int, int]
+
+
+def interval(request: web.Request) -> Interval | None:
+    """``datetime`` of OGC API Features as Unix ms, both ends included: an instant, or ``from/to`` where either may be ``..``; None when it is not given.
+
+    Raises:
+        web.HTTPBadRequest: not such a time.
+    """
+    text = request.query.get("datetime")
+    if text is None:
+        return None
+    try:
+        parts = text.split("/")
+        if len(parts) == 1:
+            at = _instant(parts[0])
+            return at, at
+        begin, end = parts
+        if {begin, end} <= {"", ".."}:
+            raise ValueError
+        low = _instant(begin) if begin not in ("", "..") else -(2**60)
+        high = _instant(end) if end not in ("", "..") else 2**60
+        if low > high:
+            raise ValueError
+        return low, high
+    except (ValueError, OverflowError):
+        raise bad_query(f"datetime = {text[:80]!r}, expected an RFC 3339 time, or two with / between, either may be ..") from None
+
+
+def _instant(text: str) -> int:
+    if not _RFC3339.fullmatch(text):
+        raise ValueError
+    return round(datetime.fromisoformat(text.upper()).timestamp() * 1000)
+
+
+def pages(request: web.Request, content_type: str, offset: int, limit: int, matched: int) -> list[dict[str, str]]:
+    """Links of OGC API Features to this page, the next and the one before."""
+
+    def link(rel: str, at: int) -> dict[str, str]:
+        return {"rel": rel, "type": content_type, "href": str(request.rel_url.update_query(offset=str(at), limit=str(limit)))}
+
+    out = [{"rel": "self", "type": content_type, "href": str(request.rel_url)}]
+    if offset + limit < matched:
+        out.append(link("next", offset + limit))
+    if offset > 0:
+        out.append(link("prev", max(0, offset - limit)))
+    return out
 
 
 def box(request: web.Request) -> Box | None:

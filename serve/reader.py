@@ -90,6 +90,12 @@ class Reader:
             began = time.monotonic()
             try:
                 await self._session(stop)
+            except asyncio.CancelledError as e:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # nobody has cancelled us: aiokafka cancels its own requests when a connection breaks, and that comes out here
+                log.warning("reader: a request was cancelled (%s); trying again in %.1f s", e, pause_s)
             except (KafkaError, OSError) as e:
                 log.warning("reader: %s: %s; trying again in %.1f s", type(e).__name__, e, pause_s)
             if time.monotonic() - began > 60:

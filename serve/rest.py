@@ -15,15 +15,18 @@ from aiohttp import web
 
 from models import schemas
 from models.topics import PRODUCTS
-from serve.http import Body, bad_query, box, has, integer, json_answer, not_modified, only
+from serve.http import Body, bad_query, box, has, integer, interval, json_answer, not_modified, only, pages
 from serve.hub import Hub
-from serve.sse import PARAMETERS, STREAMED, serve_sse, serve_ws
+from serve.records import record_feature, selected
+from serve.sse import PARAMETERS, STREAMABLE, STREAMED, serve_sse, serve_ws
 from serve.state import HeldVehicle, Picture
 from serve.tiles import LAYER, MAX_ZOOM, NAMES_ZOOM, Tiles
 
 GEOJSON = "application/geo+json"
 #: Features in one answer: by default, and at most.
 DEFAULT_LIMIT, MAX_LIMIT = 10_000, 50_000
+#: A segment's state is that of one minute, ms.
+WINDOW_MS = 60_000
 #: The picture is made anew at most this often, s.
 PICTURE_EVERY_S = 1.0
 #: Part of every tag: offsets and counters start again with the process.
@@ -73,7 +76,7 @@ class Served:
             changes = self.picture.network_changes
             if self._network is None or self._network[0] != changes:
                 data = network_geojson(self.picture)
-                self._network = (changes, await asyncio.to_thread(Body, data, GEOJSON, 4))
+                self._network = (changes, await asyncio.to_thread(_both, data))
             return self._network[1]
 
     async def start(self) -> Body:
@@ -81,8 +84,14 @@ class Served:
         async with self._lock:
             if self._starting is None or time.monotonic() - self._starting[0] > PICTURE_EVERY_S:
                 data = picture_json(self.picture, self.network_tag)
-                self._starting = (time.monotonic(), await asyncio.to_thread(Body, data, "application/json", 1))
+                self._starting = (time.monotonic(), await asyncio.to_thread(Body, data, "application/json"))
             return self._starting[1]
+
+
+def _both(data: bytes) -> Body:
+    body = Body(data, GEOJSON)
+    body.gzip()
+    return body
 
 
 CITIES = web.AppKey("cities", dict[str, Served])
@@ -185,15 +194,21 @@ async def cities(request: web.Request) -> web.Response:
                 },
             }
         )
-    return json_answer(_encode({"cities": out, "background": request.app[BACKGROUND] or None}))
+    return json_answer(request, _encode({"cities": out, "background": request.app[BACKGROUND] or None}))
+
+
+def _within(picture: Picture, segment_id: str, when: tuple[int, int]) -> bool:
+    """True when the state's minute and the interval have a time in common."""
+    state = picture.states.get(segment_id)
+    return state is not None and state.order[0] <= when[1] and when[0] < state.order[0] + WINDOW_MS
 
 
 async def segments(request: web.Request) -> web.Response:
-    only(request, "bbox", "limit", "name", "offset")
-    s, area = served(request), box(request)
+    only(request, "bbox", "datetime", "limit", "name", "offset")
+    s, area, when = served(request), box(request), interval(request)
     limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
     name = request.query.get("name", "").strip().lower()
-    asked = hashlib.sha256(repr((limit, offset, area, name)).encode()).hexdigest()[:12]
+    asked = hashlib.sha256(repr((limit, offset, area, when, name)).encode()).hexdigest()[:12]
     etag = f"{_BOOT}-{s.picture.state_changes}-{asked}"
     if has(request, etag):
         return not_modified(etag)
@@ -205,12 +220,9 @@ async def segments(request: web.Request) -> web.Response:
     if name:
         names = s.picture.names()
         rows = rows[[name in names[n] for n in rows.tolist()]]
+    if when is not None:
+        rows = rows[[_within(s.picture, ids[n], when) for n in rows.tolist()]]
     page = rows[offset : offset + limit]
-    links = [{"rel": "self", "type": GEOJSON, "href": str(request.rel_url)}]
-    if offset + len(page) < len(rows):
-        links.append(
-            {"rel": "next", "type": GEOJSON, "href": str(request.rel_url.update_query(offset=str(offset + limit), limit=str(limit)))}
-        )
     head = _encode(
         {
             "type": "FeatureCollection",
@@ -218,11 +230,11 @@ async def segments(request: web.Request) -> web.Response:
             "network_version": s.picture.network_version(),
             "numberMatched": len(rows),
             "numberReturned": len(page),
-            "links": links,
+            "links": pages(request, GEOJSON, offset, limit, len(rows)),
         }
     )
     features = b",".join([segment_feature(s.picture, ids[n]) for n in page.tolist()])
-    return json_answer(b'%b,"features":[%b]}' % (head[:-1], features), content_type=GEOJSON, etag=etag)
+    return json_answer(request, b'%b,"features":[%b]}' % (head[:-1], features), content_type=GEOJSON, etag=etag)
 
 
 async def segment(request: web.Request) -> web.Response:
@@ -230,7 +242,7 @@ async def segment(request: web.Request) -> web.Response:
     s, segment_id = served(request), request.match_info["segment_id"]
     if segment_id not in s.picture.segments:
         raise web.HTTPNotFound(text=f"no segment {segment_id[:80]!r} in {s.city.name}")
-    return json_answer(segment_feature(s.picture, segment_id), content_type=GEOJSON)
+    return json_answer(request, segment_feature(s.picture, segment_id), content_type=GEOJSON)
 
 
 async def network(request: web.Request) -> web.Response:
@@ -266,7 +278,7 @@ async def tile_json(request: web.Request) -> web.Response:
     }
     if len(boxes):
         body["bounds"] = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
-    return json_answer(_encode(body))
+    return json_answer(request, _encode(body))
 
 
 async def tile(request: web.Request) -> web.Response:
@@ -289,8 +301,9 @@ async def picture(request: web.Request) -> web.Response:
 
 
 async def vehicles(request: web.Request) -> web.Response:
-    only(request, "bbox", "limit")
-    s, area, limit = served(request), box(request), integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT)
+    only(request, "bbox", "datetime", "limit", "offset")
+    s, area, when = served(request), box(request), interval(request)
+    limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
     found = s.picture.live_vehicles()
     if area is not None:
         west, south, east, north = area
@@ -299,23 +312,54 @@ async def vehicles(request: web.Request) -> web.Response:
             for v in found
             if v.lat_deg is not None and v.lon_deg is not None and south <= v.lat_deg <= north and west <= v.lon_deg <= east
         ]
+    if when is not None:
+        found = [v for v in found if when[0] <= v.event_ms <= when[1]]
+    page = found[offset : offset + limit]
     head = _encode(
         {
             "type": "FeatureCollection",
             "timeStamp": s.picture.log_time,
             "numberMatched": len(found),
-            "numberReturned": min(len(found), limit),
+            "numberReturned": len(page),
+            "links": pages(request, GEOJSON, offset, limit, len(found)),
         }
     )
-    body = b'%b,"features":[%b]}' % (head[:-1], b",".join([vehicle_feature(v) for v in found[:limit]]))
-    return json_answer(body, content_type=GEOJSON)
+    body = b'%b,"features":[%b]}' % (head[:-1], b",".join([vehicle_feature(v) for v in page]))
+    return json_answer(request, body, content_type=GEOJSON)
+
+
+async def records(request: web.Request) -> web.Response:
+    """The latest records of any product, as GeoJSON; those of segments get the segment's geometry."""
+    only(request, "bbox", "datetime", "limit", "offset")
+    s, product = served(request), request.match_info["product"]
+    if product not in STREAMABLE:
+        raise web.HTTPNotFound(text=f"no records of {product[:40]!r}; expected one of {', '.join(sorted(STREAMABLE))}")
+    area, when = box(request), interval(request)
+    limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
+    held = s.picture.current(product)
+    if area is not None or when is not None:
+        held = await asyncio.to_thread(selected, held, area, when, s.picture.box_of)
+    page = held[offset : offset + limit]
+    head = _encode(
+        {
+            "type": "FeatureCollection",
+            "product": product,
+            "timeStamp": s.picture.log_time,
+            "numberMatched": len(held),
+            "numberReturned": len(page),
+            "links": pages(request, GEOJSON, offset, limit, len(held)),
+        }
+    )
+    geometry_of = s.picture.geometry_of
+    body = b'%b,"features":[%b]}' % (head[:-1], b",".join([record_feature(value, geometry_of) for value in page]))
+    return json_answer(request, body, content_type=GEOJSON)
 
 
 async def health(request: web.Request) -> web.Response:
     only(request)
     s = served(request)
     feeds = [msgspec.Raw(s.picture.health[feed].value) for feed in sorted(s.picture.health)]
-    return json_answer(_encode({"city": s.city.name, "log_time": s.picture.log_time, "feeds": feeds}))
+    return json_answer(request, _encode({"city": s.city.name, "log_time": s.picture.log_time, "feeds": feeds}))
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -352,7 +396,7 @@ async def socket_of_cities(request: web.Request) -> web.StreamResponse:
 
 async def schema_list(request: web.Request) -> web.Response:
     only(request)
-    return json_answer(_encode({"schemas": {product: f"/api/v1/schemas/{product}" for product in sorted(PRODUCTS)}}))
+    return json_answer(request, _encode({"schemas": {product: f"/api/v1/schemas/{product}" for product in sorted(PRODUCTS)}}))
 
 
 _schemas: dict[str, Body] = {}
@@ -381,6 +425,7 @@ def add_routes(app: web.Application) -> None:
             web.get(base + r"/{city}/tiles/{z:[0-9]{1,2}}/{x:[0-9]{1,7}}/{y:[0-9]{1,7}}.mvt", tile),
             web.get(base + "/{city}/picture", picture),
             web.get(base + "/{city}/vehicles", vehicles),
+            web.get(base + "/{city}/records/{product}", records),
             web.get(base + "/{city}/health", health),
             web.get(base + "/{city}/stream", stream, allow_head=False),
             web.get(base + "/{city}/ws", socket, allow_head=False),

@@ -34,9 +34,13 @@ class _Facts(msgspec.Struct, gc=False):
     confidence: float | None = None
     segment_id: str | None = None
     geometry: Any = None
+    event_time: str | None = None
+    window_start: str | None = None
+    window_end: str | None = None
+    ingest_time: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Facts).decode
+facts_of = msgspec.json.Decoder(_Facts).decode
 
 
 class Entry:
@@ -53,7 +57,7 @@ class Entry:
     @property
     def facts(self) -> _Facts:
         if self._facts is None:
-            self._facts = _decode(self.value)
+            self._facts = facts_of(self.value)
         return self._facts
 
 
@@ -96,13 +100,14 @@ class Wanted:
         if self.routes and product in _ROUTED and facts.route_id not in self.routes and not self.routes & set(facts.routes or ()):
             return False
         if self.bbox is not None and product in _PLACED:
-            at = _box(facts, box_of)
+            at = box_of_facts(facts, box_of)
             west, south, east, north = self.bbox
             return at is not None and at[0] <= east and at[2] >= west and at[1] <= north and at[3] >= south
         return True
 
 
-def _box(facts: _Facts, box_of: Callable[[str], Box | None]) -> Box | None:
+def box_of_facts(facts: _Facts, box_of: Callable[[str], Box | None]) -> Box | None:
+    """Where a record lies: at its own place, along its own geometry, or on its segment; None when it says none of them."""
     if facts.lat_deg is not None and facts.lon_deg is not None:
         return facts.lon_deg, facts.lat_deg, facts.lon_deg, facts.lat_deg
     if facts.geometry is not None:

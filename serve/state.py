@@ -328,18 +328,24 @@ class Picture:
         """
         match product:
             case "segment-state":
-                return [s.value for s in self.states.values()]
+                return [self.states[i].value for i in sorted(self.states)]
             case "vehicle-position":
                 return [v.value for v in self.live_vehicles()]
             case "feed-health":
                 return [self.health[feed].value for feed in sorted(self.health)]
             case _:
-                return [o.value for o in self.others[product].values()]
+                others = self.others[product]
+                return [others[key].value for key in sorted(others)]
 
     def box_of(self, segment_id: str) -> tuple[float, float, float, float] | None:
         """Where a segment is: west, south, east, north, degrees; None when it is not known."""
         held = self.segments.get(segment_id)
         return held.box if held is not None else None
+
+    def geometry_of(self, segment_id: str) -> bytes | None:
+        """A segment's geometry as GeoJSON; None when it is not known."""
+        held = self.segments.get(segment_id)
+        return held.geometry if held is not None else None
 
     def _forget(self, product: str, key: str) -> None:
         match product:

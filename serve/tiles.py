@@ -153,16 +153,12 @@ class Tiles:
             if body is None:
                 body = await asyncio.to_thread(_made, self._sheet[1], z, x, y)
                 self._kept[z, x, y] = body
-                self._bytes += _size(body)
+                self._bytes += body.size
                 while self._bytes > KEEP_BYTES and len(self._kept) > 1:
-                    self._bytes -= _size(self._kept.popitem(last=False)[1])
+                    self._bytes -= self._kept.popitem(last=False)[1].size
             self._kept.move_to_end((z, x, y))
             return body
 
 
 def _made(sheet: Sheet, z: int, x: int, y: int) -> Body:
-    return Body(sheet.tile(z, x, y), CONTENT_TYPE, 4)
-
-
-def _size(body: Body) -> int:
-    return len(body.data) + len(body.zipped) + 200
+    return Body(sheet.tile(z, x, y), CONTENT_TYPE)

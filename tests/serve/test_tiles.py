@@ -97,7 +97,7 @@ async def test_old_tiles_make_room_for_new_ones(fed: Any, picture: Picture, monk
     for z in range(15):
         await kept.get(*address(z))
     assert 0 < kept._bytes <= 2_000
-    assert kept._bytes == sum(tiles._size(b) for b in kept._kept.values())
+    assert kept._bytes == sum(b.size for b in kept._kept.values())
 
 
 async def test_an_empty_tile_is_empty_and_one_that_cannot_be_is_a_problem(fed: Any, start: Any) -> None:

@@ -1,0 +1,180 @@
+"""The OpenAPI 3.1 document of the gateway's REST views. A test holds it and the routes to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models import schemas
+from models.asyncapi import STREAM_QUERY
+from models.topics import PRODUCTS
+from serve.sse import STREAMABLE
+from serve.tiles import MAX_ZOOM
+
+Document = dict[str, Any]
+
+_BBOX = ("bbox", {"type": "string", "examples": ["24.9,60.1,25.0,60.2"]}, "west,south,east,north in degrees")
+_TIME = ("datetime", {"type": "string", "examples": ["2026-03-10T05:30:00Z/.."]}, "RFC 3339 time, or two with / between; either may be ..")
+_LIMIT = ("limit", {"type": "integer", "minimum": 1, "maximum": 50_000, "default": 10_000}, "Features in one answer")
+_OFFSET = ("offset", {"type": "integer", "minimum": 0, "default": 0}, "Features to pass over; follow the next links instead")
+_VERSION = ("version", {"type": "string"}, "Version of the network; for caches")
+_GEOJSON = {"application/geo+json": {"schema": {"$ref": "#/components/schemas/FeatureCollection"}}}
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_HTML = {"text/html": {"schema": {"type": "string"}}}
+_EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+_RDF = {"text/turtle": {"schema": {"type": "string"}}, "application/ld+json": {"schema": {"type": "object"}}}
+_STREAM = tuple((name, schema, text) for name, (schema, text) in STREAM_QUERY.items())
+_CITIES = ("city", {"type": "string"}, "Cities, with commas between; all by default")
+_C = "/api/v1/cities/{city}"
+
+#: path -> (summary, query parameters, contents of the answer)
+PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
+    "/api/v1/cities": ("Cities that are served, with licence, attribution, bounds and links", (), _JSON),
+    f"{_C}/segments": (
+        "Street segments with their latest state",
+        (_BBOX, _TIME, ("name", {"type": "string"}, "Part of the street's name"), _LIMIT, _OFFSET),
+        _GEOJSON,
+    ),
+    f"{_C}/segments/{{segment_id}}": (
+        "One segment with its latest state",
+        (),
+        {"application/geo+json": {"schema": {"$ref": "#/components/schemas/Feature"}}},
+    ),
+    f"{_C}/vehicles": ("Vehicles heard in the last two minutes of log time", (_BBOX, _TIME, _LIMIT, _OFFSET), _GEOJSON),
+    f"{_C}/records/{{product}}": ("Latest records of a product", (_BBOX, _TIME, _LIMIT, _OFFSET), _GEOJSON),
+    f"{_C}/health": ("Health of the source feeds", (), _JSON),
+    f"{_C}/network": ("Geometry of all segments in one piece", (_VERSION,), _GEOJSON),
+    f"{_C}/picture": ("What a live map starts from, in columns", (), _JSON),
+    f"{_C}/tiles.json": ("TileJSON of the vector tiles", (), _JSON),
+    f"{_C}/tiles/{{z}}/{{x}}/{{y}}.mvt": (
+        "Vector tile of the street segments",
+        (_VERSION,),
+        {"application/vnd.mapbox-vector-tile": {"schema": {"type": "string", "contentMediaType": "application/vnd.mapbox-vector-tile"}}},
+    ),
+    f"{_C}/stream": ("Changes as server-sent events", _STREAM, _EVENTS),
+    f"{_C}/ws": ("Changes over a WebSocket", _STREAM, _JSON),
+    "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
+    "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
+    "/api/v1/schemas": ("JSON Schemas of the products", (), _JSON),
+    "/api/v1/schemas/{product}": ("JSON Schema of a product", (), {"application/schema+json": {"schema": {"type": "object"}}}),
+    "/api/v1/asyncapi.json": ("AsyncAPI 3 document of topics and streams", (), _JSON),
+    "/api/v1/openapi.json": ("This document", (), {"application/vnd.oai.openapi+json": {"schema": {"type": "object"}}}),
+    "/catalog": ("mobilityDCAT-AP catalogue of all cities, by content negotiation", (), _RDF),
+    "/catalog.{form}": ("The same, by ending", (), _RDF),
+    "/catalog/{city}": ("mobilityDCAT-AP catalogue of one city", (), _RDF),
+    "/catalog/{city}.{form}": ("The same, by ending", (), _RDF),
+    "/docs": ("Reference of the topics", (), _HTML),
+    "/docs/{product}": ("Reference of one topic", (("city", {"type": "string"}, "Whose topic is shown"),), _HTML),
+}
+
+
+def document(base: str, cities: Sequence[str]) -> Document:
+    """The document. ``base``: address of the gateway."""
+    in_path: dict[str, Document] = {
+        "city": {"type": "string", "enum": list(cities)},
+        "product": {"type": "string", "enum": sorted(STREAMABLE)},
+        "segment_id": {"type": "string"},
+        "z": {"type": "integer", "minimum": 0, "maximum": MAX_ZOOM},
+        "x": {"type": "integer", "minimum": 0},
+        "y": {"type": "integer", "minimum": 0},
+        "form": {"type": "string", "enum": ["ttl", "jsonld"]},
+    }
+    paths: Document = {}
+    for path, (summary, query, contents) in PATHS.items():
+        parameters = [
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "enum": sorted(PRODUCTS)} if name == "product" and "/records/" not in path else schema,
+            }
+            for name, schema in in_path.items()
+            if f"{{{name}}}" in path
+        ]
+        parameters += [{"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in query]
+        switching = {"101": {"description": "Switching to WebSocket"}} if path.endswith("/ws") else {}
+        paths[path] = {
+            "get": {
+                "summary": summary,
+                "operationId": path.strip("/").replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
+                "parameters": parameters,
+                "responses": {
+                    "200": {"description": summary, "content": contents, "headers": _headers()},
+                    **switching,
+                    "304": {"description": "The client has this version (If-None-Match)"},
+                    **{
+                        code: {
+                            "description": text,
+                            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                        }
+                        for code, text in (
+                            ("400", "A parameter is not understood; detail names it"),
+                            ("404", "There is no such thing"),
+                            ("406", "None of the forms that are accepted is offered"),
+                            ("429", "Too many requests; Retry-After says when to come back"),
+                            ("503", "Too many stream clients"),
+                        )
+                    },
+                },
+            }
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "tilannekuva gateway",
+            "version": "1.0.0",
+            "description": "Live traffic and emissions of cities, as read from the open Kafka topics. Every answer under /api has CORS headers.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": base}],
+        "paths": paths,
+        "components": {"schemas": {**_components(), **{name: _record(name) for name in PRODUCTS}}},
+    }
+
+
+def _headers() -> Document:
+    number = {"schema": {"type": "integer"}}
+    return {"ETag": {"schema": {"type": "string"}}, "RateLimit-Limit": number, "RateLimit-Remaining": number, "RateLimit-Reset": number}
+
+
+def _record(product: str) -> Document:
+    return {key: value for key, value in schemas.schema(product).items() if key not in ("$schema", "$id")}
+
+
+def _components() -> Document:
+    return {
+        "Problem": {
+            "type": "object",
+            "required": ["type", "title", "status"],
+            "properties": {
+                "type": {"type": "string"},
+                "title": {"type": "string"},
+                "status": {"type": "integer"},
+                "detail": {"type": "string"},
+            },
+        },
+        "Feature": {
+            "type": "object",
+            "required": ["type", "geometry", "properties"],
+            "properties": {"type": {"const": "Feature"}, "geometry": {"type": ["object", "null"]}, "properties": {"type": "object"}},
+        },
+        "FeatureCollection": {
+            "type": "object",
+            "required": ["type", "features"],
+            "properties": {
+                "type": {"const": "FeatureCollection"},
+                "features": {"type": "array", "items": {"$ref": "#/components/schemas/Feature"}},
+                "numberMatched": {"type": "integer"},
+                "numberReturned": {"type": "integer"},
+                "timeStamp": {"type": ["string", "null"], "format": "date-time"},
+                "links": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["href", "rel"],
+                        "properties": {"href": {"type": "string"}, "rel": {"type": "string"}},
+                    },
+                },
+            },
+        },
+    }
