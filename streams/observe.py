@@ -21,6 +21,7 @@ from connectors.cities import City
 from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
 from connectors.families import Remembers, parser
+from geo.drawn import DrawnPlacer
 from geo.hmm import HmmSettings
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE, Matching
 from geo.network import F64, I8, Bool, Network
@@ -73,6 +74,11 @@ class Ground:
         """Made when the first site is heard of."""
         return SitePlacer(self.network)
 
+    @cached_property
+    def drawn(self) -> DrawnPlacer:
+        """Made when the first situation is drawn."""
+        return DrawnPlacer(self.network, self.matching.plane)
+
 
 @dataclass(slots=True)
 class Tally:
@@ -101,7 +107,7 @@ class Observer:
 
     def __init__(self, city: City, feed: str, partition: int, ground: Ground, *, raw_topic: str = "") -> None:
         self.city, self.feed, self.partition = city, city.feed(feed), partition
-        self.network, self.settings = ground.network, ground.settings
+        self.ground, self.network, self.settings = ground, ground.network, ground.settings
         self.raw_topic = raw_topic or f"raw.{city.raw_city}.{feed}"
         self.parser = parser(self.feed, city)
         self.plane = ground.matching.plane

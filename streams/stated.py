@@ -9,7 +9,7 @@ import msgspec
 
 from connectors.borders import Border
 from connectors.columns import Reject, Site, Stated
-from models.records import Record, encode
+from models.records import Record, Situation, encode
 from streams.outputs import Out, Outputs
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Statements:
                 continue
             self.last[who] = [s.event_ms, crc, s.ingest_ms, None if s.part is None else said.decode()]
             record = stated if s.part is None else self._whole(name, who, stated)
+            if isinstance(record, Situation) and record.geometry is not None and record.segment_ids is None:
+                record = msgspec.structs.replace(record, segment_ids=owner.ground.drawn.place(record.geometry) or None)
             value = encode(msgspec.structs.replace(record, simulated=True) if owner.simulated else record)
             owner.tally.accepted += 1
             out.add(s.product, [Out(s.key.encode(), value, s.event_ms, f"{who.replace(chr(10), ':')}:{s.event_ms}:{crc:08x}")])
