@@ -132,8 +132,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
     np.add.at(urban, d.vehicle, np.where(emitter.urban[d.segment], d.time_ms, -d.time_ms))
     urban = (urban >= 0).astype(np.int64)
     speed = d.speed_kmh
-    said = [emitter.settings.powertrains.get(v, "mix") for v in d.vehicle_id]
-    kind = [k if k in r.transit else "mix" for k in said]
+    kind = [k if k in r.transit else "mix" for k in (emitter.settings.powertrains.get(v, "mix") for v in d.vehicle_id)]
     value = transit_rates(r, np.array([r.transit[k] for k in kind], np.int64), urban, speed)
     low, high = np.full_like(value, np.inf), np.zeros_like(value)
     log_sd = np.sqrt(r.bounds.shared**2 + r.bounds.speed**2)
@@ -149,29 +148,34 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
         emission_text.rounded(np.maximum(high, value)),
     )
     start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
-    c = r.conditions
+    start, end, c = rfc3339(start_ms), rfc3339(end_ms), r.conditions
+    share = np.array(d.occupancy_pct)
+    on_board = np.rint(CAPACITY * np.maximum(share, 0.0) / 100.0)
+    moving = speed >= 1.0
+    co2, energy = OUTPUTS.index("co2_total"), OUTPUTS.index("energy")
+    km = np.where(moving, speed, 1.0)
+    people = np.maximum(on_board, 1.0) * km
+    three = {o: (value[:, p], low[:, p], high[:, p]) for p, o in enumerate(OUTPUTS)}
+    three["energy_kwh_km"] = (value[:, energy] / 3.6 / km, low[:, energy] / 3.6 / km, high[:, energy] / 3.6 / km)
+    three["co2_total_g_per_passenger_km"] = (value[:, co2] / people, low[:, co2] / people, high[:, co2] / people)
+    three["energy_kwh_per_passenger_km"] = (value[:, energy] / 3.6 / people, low[:, energy] / 3.6 / people, high[:, energy] / 3.6 / people)
+    columns = {name: np.column_stack([emission_text.rounded(x) for x in xs]).tolist() for name, xs in three.items()}
     out = []
     for k in shown.tolist():
-        who, kmh, share = d.vehicle_id[k], float(speed[k]), d.occupancy_pct[k]
-
-        def per(output: str, by: float, k: int = k) -> Quantity:
-            p = OUTPUTS.index(output)
-            three = emission_text.rounded(np.array([value[k, p], low[k, p], high[k, p]]) / by).tolist()
-            return Quantity(value=three[0], lo95=three[1], hi95=three[2])
-
-        on_board = round(CAPACITY * share / 100.0) if share > 0.0 else 0
-        moving = kmh >= 1.0
+        who, known = d.vehicle_id[k], d.occupancy_pct[k] >= 0.0
+        said = {name: Quantity(value=xs[k][0], lo95=xs[k][1], hi95=xs[k][2]) for name, xs in columns.items()}
+        if not moving[k]:
+            del said["energy_kwh_km"]
+        if not (moving[k] and on_board[k]):
+            del said["co2_total_g_per_passenger_km"], said["energy_kwh_per_passenger_km"]
         record = EmissionVehicle(
-            vehicle_id=who, mode=d.mode[k], window_start=rfc3339(start_ms), window_end=rfc3339(end_ms), status=status,  # type: ignore[arg-type]
-            revision=seen.revision, distance_m=round(int(d.total_mm[k]) / 1000.0, 1), time_s=round(int(d.total_ms[k]) / 1000.0, 1),
-            speed_kmh=round(kmh, 2), powertrain=kind[k], powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
-            energy_kwh_km=per("energy", 3.6 * kmh) if moving else None, occupancy_pct=share if share >= 0.0 else None,
-            co2_total_g_per_passenger_km=per("co2_total", kmh * on_board) if moving and on_board else None,
-            energy_kwh_per_passenger_km=per("energy", 3.6 * kmh * on_board) if moving and on_board else None,
-            capacity=CAPACITY if share >= 0.0 else None, fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows,
-            scope=tables.SCOPE, temperature_c=c.temperature_c, temperature_source=c.temperature_source, grid_g_per_kwh=c.grid_g_per_kwh,  # type: ignore[arg-type]
-            grid_source=c.grid_source, simulated=True if seen.simulated else None,  # type: ignore[arg-type]
-            **{o: per(o, 1.0) for o in OUTPUTS},
+            vehicle_id=who, mode=d.mode[k], window_start=start, window_end=end, status=status, revision=seen.revision,  # type: ignore[arg-type]
+            distance_m=round(int(d.total_mm[k]) / 1000.0, 1), time_s=round(int(d.total_ms[k]) / 1000.0, 1), speed_kmh=round(float(speed[k]), 2),
+            powertrain=kind[k], powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
+            occupancy_pct=d.occupancy_pct[k] if known else None, capacity=CAPACITY if known else None,
+            fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows, scope=tables.SCOPE,
+            temperature_c=c.temperature_c, temperature_source=c.temperature_source, grid_g_per_kwh=c.grid_g_per_kwh,  # type: ignore[arg-type]
+            grid_source=c.grid_source, simulated=True if seen.simulated else None, **said,  # type: ignore[arg-type]
         )  # fmt: skip
         out.append(Out(who.encode(), encode(record), start_ms, f"emission-vehicle:{who}:{start_ms}:{seen.revision}"))
     return out

@@ -120,6 +120,9 @@ class Emitter:
         self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
         self.pace_windows: I64 = np.zeros(n, np.int64)
         self.last_speed: F64 = np.full(n, np.nan)  #: of the last final window
+        self.flow_vph: F64 = np.full(n, np.nan)  #: of the last final window, all vehicles; and where it comes from
+        self.flow_source: I64 = np.zeros(n, np.int64)
+        self.id_text = [f'"segment_id":{emission_text.text(i)}' for i in s.segment_id]
         self.told = -1  #: the newest window that a provisional round was made of
         self._rates: dict[tuple[Any, ...], Rates] = {}
         self.rates_of(0)
@@ -193,6 +196,8 @@ class Emitter:
         self.pace += np.where(known, 1.0 / np.maximum(np.nan_to_num(speed, nan=1.0), CREEP_KMH), 0.0)
         self.pace_windows += known
         flow = self._flow(end_ms, speed, seen)
+        self.flow_vph = np.where(known, flow.flow_vph + self.recent.flow_vph(w, self.length_km), np.nan)
+        self.flow_source = flow.source.astype(np.int64)
         self._minute(w, seen, r, d, flow, speed, out, "final")
         out.add("area-state", emission_areas.states(self, w, seen, d, flow, speed))
         if (w + 1) % self.settings.block_windows == 0:
@@ -359,19 +364,19 @@ class Emitter:
         e = result.emissions
         spread = np.exp(Z95 * result.flow_log_sd[at])
         ids = [self.network.segments.segment_id[k] for k in result.rows[at].tolist()]
-        v = emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)).tolist()
+        v = emission_text.numbers(emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)))
         known = np.isfinite(result.speed_kmh[at]).tolist()
-        share = np.round(result.transit_share[at], 3).tolist()
+        share = emission_text.numbers(np.round(result.transit_share[at], 3))
         origin = [_ORIGINS[o] for o in result.origin[at].tolist()]
         common = self.common(r, seen, first, last, status)
         values = emission_text.records(
             [
-                [f'"segment_id":{emission_text.text(i)}' for i in ids], [common] * len(ids),
+                [self.id_text[k] for k in result.rows[at].tolist()], [common] * len(ids),
                 emission_text.outputs_text(e.value[at], e.lo95[at], e.hi95[at]),
                 emission_text.quantity("flow_vph", result.flow_vph[at], result.flow_vph[at] / spread, result.flow_vph[at] * spread),
                 [f'"flow_source":"{FLOW_SOURCES[k]}"' for k in result.source[at].tolist()],
-                [f'"speed_kmh":{x!r},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],
-                [f'"transit_share":{x!r}' for x in share],
+                [f'"speed_kmh":{x},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],
+                [f'"transit_share":{x}' for x in share],
             ]
         )  # fmt: skip
         start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
@@ -395,7 +400,7 @@ class Emitter:
         self.recent.restore(data["recent"])
         self.pace = np.frombuffer(data["pace"], np.float64).copy()
         self.pace_windows = np.frombuffer(data["pace_windows"], "<i1").astype(np.int64)
-        self.last_speed = np.full(len(self.pace), np.nan)
+        self.last_speed, self.flow_vph = np.full(len(self.pace), np.nan), np.full(len(self.pace), np.nan)
 
 
 def transit_rates(r: Rates, stream: I64, urban: I64, speed_kmh: F64) -> F64:

@@ -205,7 +205,7 @@ class Flows:
             away: Bool = self.course[rows] @ self.course[c].T < 0.3
             d += self.settings.other_street_m * (other.astype(np.float64) + away)
             d += self.settings.other_class_m * (self.road_class[rows, None] != self.road_class[None, c])
-            order = np.argsort(d, axis=1, kind="stable")[:, :k]
+            order = np.sort(np.argpartition(d, k - 1, axis=1)[:, :k], axis=1)  # in the order of segments: sums do not depend on ties
             near[rows], far[rows] = c[order], np.take_along_axis(d, order, axis=1)
         self._near = (counters, near, far)
         return near, far
