@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import json
 import os
 import random
+import re
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -257,3 +260,27 @@ def test_a_backlog_that_does_not_shrink_is_a_stall_and_one_that_does_is_not(town
     assert r.problem() == "reading stands still, 490 records behind"
     r._moved_s = clock.now
     assert r.problem() is None
+
+
+@pytest.mark.kafka
+async def test_the_programs_of_the_reference_page_run_as_they_are(kafka: str, town: ModuleType, unused_tcp_port: int) -> None:
+    log = Log(kafka)
+    await log.create()
+    await log.write(town.street(1), town.state(1, los="F"), town.vehicle(1, at_s=now_s(town)), town.health(at_s=now_s(town)))
+    async with gateway(town, log, unused_tcp_port) as (session, base):
+        await ready(session, base)
+        page = await (await session.get(f"{base}/docs/segment-state")).text()
+        programs = {kind: html.unescape(text) for kind, text in re.findall(r'<code class="(\w+)">(.*?)</code></pre>', page, re.DOTALL)}
+        running = await asyncio.create_subprocess_exec(sys.executable, "-c", programs["python"], stdout=asyncio.subprocess.PIPE)
+        assert running.stdout is not None
+        try:
+            async with asyncio.timeout(30):
+                line = (await running.stdout.readline()).decode()
+        finally:
+            running.kill()
+            await running.wait()
+        assert line.startswith("w1_1_2_f {")
+        assert "'los': 'F'" in line
+        (address,) = re.findall(r'EventSource\("([^"]+)"\)', programs["js"])
+        async with session.get(address) as stream:
+            assert (await event(stream, "segment-state"))["los"] == "F"
