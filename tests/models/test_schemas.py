@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from models import schemas
+from models.emission_records import AreaState, KmByLos
 from models.records import FeedHealth, Segment, SegmentState, SourceMix, VehiclePosition, encode
 from models.topics import PRODUCTS
 
@@ -21,6 +22,10 @@ EXAMPLES = {
     "segment-state": SegmentState(
         segment_id="w1_2_3_f", window_start=T, window_end=T, status="final", revision=3, origin="measured", confidence=0.8,
         represents="general_traffic", algorithm="edie-1", speed_kmh=0.0, los="F", source_mix=SourceMix(probe=1.0),
+    ),
+    "area-state": AreaState(
+        area_id="881126d33bfffff", area_kind="h3_8", window_start=T, window_end=T, status="final", revision=3,
+        km_by_los=KmByLos(A=1.0, B=0.0, C=0.0, D=0.0, E=0.0, F=0.0, unknown=0.0), coverage_pct=0.0, vehicles=0, segments=4, confidence=0.0,
     ),
     "feed-health": FeedHealth(feed="hfp", event_time=T, state="ok", since=T, messages_s=0.0),
     "segment": Segment(
@@ -64,6 +69,12 @@ def test_a_field_comment_becomes_its_description_also_when_it_stands_on_the_next
     mix = schemas.schema("segment-state")["properties"]["source_mix"]
     assert mix["properties"]["loop"]["description"] == "counting sites on this segment", "a record inside a record too"
     assert "DATEX II" in schemas.schema("sensor-observation")["properties"]["fault"]["description"]
+
+
+def test_what_a_record_inherits_keeps_its_descriptions() -> None:
+    vehicle = schemas.schema("emission-vehicle")["properties"]
+    assert vehicle["nox"]["description"].startswith("g/h, as NO2 equivalents")
+    assert vehicle["nox"]["properties"]["lo95"]["minimum"] == 0
 
 
 def _changed(edit: str) -> dict[str, Any]:
