@@ -42,7 +42,7 @@ def main() -> None:
     print(f"Apache Kafka {kafka_version()}, Python {platform.python_version()}, {platform.platform()}")
     print(result)
     if args.json:
-        args.json.write_text(json.dumps({"plan": dataclasses.asdict(plan), **dataclasses.asdict(result)}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"plan": dataclasses.asdict(plan), **vars(result)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

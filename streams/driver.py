@@ -308,12 +308,17 @@ class PartitionDriver:
                 await self._snapshot()
 
     async def _process(self, messages: Sequence[Logged]) -> None:
-        out, partial = self.step.feed(messages)
-        self.fed += len(messages)
-        if out.records:
-            await self.sink.write(out)
-        if partial is not None:
-            await self.sink.partial(partial, self.step.log_ms())
+        try:
+            out, partial = self.step.feed(messages)
+            self.fed += len(messages)
+            if out.records:
+                await self.sink.write(out)
+            if partial is not None:
+                await self.sink.partial(partial, self.step.log_ms())
+        except BaseException:  # cancelled too: the state is ahead of what was written, so it must not be used, nor anything be acked for it
+            self.anew()
+            self.forget_pending()
+            raise
 
     async def idle(self, log_ms: int) -> None:
         """Nothing earlier can come any more: let time pass for this partition."""

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -227,7 +228,9 @@ class CityWorker:
         for driver in self.drivers.values():
             await driver.maybe_snapshot(force=True)
             driver.closed = True
-        self.app.conf.stream_wait_empty = False  # Faust would wait for what is in its buffers; commit what was acked, and go
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that a late setting may come too late: not this one, which is read at the stop
+            self.app.conf.stream_wait_empty = False  # Faust would wait for what is in its buffers; commit what was acked, and go
         await self.app.stop()
         for task in self._tasks:
             task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -328,3 +329,27 @@ async def test_a_partition_that_was_taken_away_writes_nothing_more(make, raw: li
     await d.maybe_snapshot(force=True)
     await d.idle(1 << 50)
     assert sink.done == before
+
+
+async def test_a_state_whose_outputs_were_cut_short_is_not_used(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
+    calm, sink = Sink(), Sink()
+    await feed(driver(make, calm), calm, raw)
+    d = driver(make, sink, max_pending=10)
+    await feed(d, sink, raw[:25])
+
+    async def hang(outputs: Outputs) -> None:
+        await asyncio.sleep(3600)
+
+    sink.write = hang  # type: ignore[method-assign]
+    feeding = asyncio.create_task(feed(d, sink, raw[:40], start=25))
+    await asyncio.sleep(0)
+    feeding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await feeding
+    del sink.write  # type: ignore[method-assign]
+    assert (d.step.offset, d.pending) == (-1, [])
+    assert d.gap(25)
+    kept = Kept(sink.snapshots, raw)
+    await close_gap(d, TP, 20, kept, kept)
+    await feed(d, sink, raw, start=20)
+    assert sink.values == calm.values
