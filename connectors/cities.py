@@ -82,6 +82,7 @@ class Http(_Settings, frozen=True, kw_only=True):
     every_s: Seconds
     method: Literal["GET", "POST"] = "GET"
     body: str | None = None  #: of a POST, sent as JSON
+    redirect_hosts: tuple[str, ...] = ()  #: further hosts that a redirect may lead to; secrets never go along
     headers: dict[str, str] = {}
     headers_env: dict[str, str] = {}  #: header name -> environment variable that holds its value
     username_env: str | None = None  #: HTTP Basic

@@ -1,6 +1,7 @@
 """HTTP polling: one document, asked for again and again, with limits on everything that a server could send too much of.
 
-Conditional requests (ETag, If-Modified-Since), gzip counted while it is unpacked, at most three redirects, each checked like the first address, time
+Conditional requests (ETag, If-Modified-Since), gzip counted while it is unpacked, at most three redirects, each checked like the first address and to no
+other host than the city file names, time
 limits on connecting, on silence and on the whole. Content is not judged here: HTML where protobuf was expected is the parser's to refuse.
 """
 
@@ -88,6 +89,7 @@ class Poller:
         self._headers = {**settings.headers, "Accept-Encoding": "gzip"}
         if settings.body is not None:
             self._headers.setdefault("Content-Type", "application/json")
+        self._hosts = {urlsplit(settings.url).hostname, *settings.redirect_hosts}
         self._secret = dict(headers or {})
         if login is not None:
             self._secret["Authorization"] = "Basic " + base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
@@ -136,6 +138,8 @@ class Poller:
                     scheme = urlsplit(after).scheme
                     if scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
                         raise Unavailable(f"redirected to {scheme or 'nothing'}", response.status)
+                    if urlsplit(after).hostname not in self._hosts:
+                        raise Unavailable(f"redirected to another host, {urlsplit(after).hostname}", response.status)
                     url = after
                     continue
                 return await self._read(response)

@@ -136,7 +136,7 @@ class Parser:
         amount = number(r.trafficAmount, "trafficAmount", 0, 100_000)
         end = iso_ms(r.tsPeriodEnd, "tsPeriodEnd")
         minutes = number(r.interval, "interval", 0, 1440)
-        if r.tsPeriodStart is None and minutes != minutes:
+        if not r.tsPeriodStart and minutes != minutes:
             raise Refused("missing", "tsPeriodStart", None, "the start of the counting period, or its interval in minutes")
         start = iso_ms(r.tsPeriodStart, "tsPeriodStart") if r.tsPeriodStart else end - round(minutes * 60_000)
         if not SHORTEST_MS <= end - start <= LONGEST_MS:

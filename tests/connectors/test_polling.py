@@ -194,6 +194,16 @@ async def test_secrets_do_not_follow_a_redirect_to_another_host(serve: Serve) ->
     assert (await poller.ask()).body == b"/feed:None"
 
 
+async def test_a_redirect_to_a_host_that_the_city_file_does_not_name_is_not_followed(serve: Serve) -> None:
+    other = await serve(redirect("", 0))
+    elsewhere = other.settings.url.replace("127.0.0.1", "localhost")
+    with pytest.raises(Unavailable, match="redirected to another host, localhost") as e:
+        await (await serve(redirect(elsewhere))).ask()
+    assert e.value.status == 302
+    poller = await serve(redirect(elsewhere), login=("me", "x"), redirect_hosts=("localhost",))
+    assert (await poller.ask()).body == b"/feed:None"
+
+
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://example.org/", "gopher://x"])
 async def test_redirects_stay_on_http(serve: Serve, to: str) -> None:
     with pytest.raises(Unavailable, match="redirected to"):
@@ -226,7 +236,7 @@ async def test_a_redirect_to_a_private_address_is_refused(serve: Serve) -> None:
         return web.Response(text="metadata")
 
     inner = await serve(secret)
-    poller = await serve(redirect(inner.settings.url.replace("127.0.0.1", "127.0.0.2")), allow_private=True)
+    poller = await serve(redirect(inner.settings.url.replace("127.0.0.1", "127.0.0.2")), allow_private=True, redirect_hosts=("127.0.0.2",))
     poller._allow_private = False
     real = addresses.check
     port_free = {"127.0.0.1"}
