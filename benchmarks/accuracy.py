@@ -38,7 +38,8 @@ HARSH = ("--gps-sigma", "12", "--hfp-period", "10", "--bus-headway", "525")
 BARS = {
     "wMAE everywhere, km/h": (5.0, 4.1), "wMAE where seen, km/h": (4.3, 3.4), "MAE everywhere, km/h": (4.2, 3.6), "MAE where seen, km/h": (4.0, 3.4),
     "fluency class exact, %": (55, 60), "within one class, %": (93, 95), "slower than half the limit, F1": (0.58, 0.63),
-    "calibration error of confidence": (0.08, 0.05), "matched to the right street, %": (96, 98),
+    "calibration error of confidence": (0.08, 0.05), "flow where a loop is, median error, %": (10, 5), "flow without a loop, median error, %": (45, 32),
+    "matched to the right street, %": (96, 98),
 }  # fmt: skip
 
 
@@ -232,6 +233,18 @@ def official(python: Path, folder: Path, run: Run) -> str:
     return done.stdout.strip()
 
 
+def flows(runs: list[Run]) -> dict[str, float]:
+    """Median relative error of five-minute flows of all vehicles, on edges with a loop and without one."""
+    errors: dict[str, list[F64]] = {"counted": [], "not counted": []}
+    for r in runs:
+        said = truth.by_five(truth.on_edges(r.laid, r.replay.flow, len(r.truth.edges)))
+        has = (r.truth.flow > 0) & np.isfinite(said)
+        for name, edges in (("counted", r.truth.counted), ("not counted", ~r.truth.counted)):
+            rows = has & edges[:, None]
+            errors[name].append(np.abs(said - r.truth.flow)[rows] / r.truth.flow[rows])
+    return {name: float(np.median(np.concatenate(e))) for name, e in errors.items()}
+
+
 def figures(runs: list[Run]) -> dict[str, Any]:
     """Everything that is said of a group of runs."""
     seen = [r.truth.seen for r in runs]
@@ -255,7 +268,7 @@ def figures(runs: list[Run]) -> dict[str, Any]:
             "borne out": sum(r.falls.count(True) for r in runs), "not": sum(r.falls.count(False) for r in runs),
             "blocked lanes told": [r.blocked_s for r in runs],
         },
-        "matched": float(np.mean([r.matched for r in runs])),
+        "flow": flows(runs), "matched": float(np.mean([r.matched for r in runs])),
         "runs": {r.truth.name: truth.pooled([(r.truth, r.said)]) for r in runs},
     }  # fmt: skip
 
@@ -265,7 +278,8 @@ def _bars(f: dict[str, Any]) -> dict[str, float]:
     return {
         "wMAE everywhere, km/h": all_["wmae"], "wMAE where seen, km/h": seen["wmae"], "MAE everywhere, km/h": all_["mae"], "MAE where seen, km/h": seen["mae"],
         "fluency class exact, %": 100 * all_["exact"], "within one class, %": 100 * all_["within_one"], "slower than half the limit, F1": all_["f1"],
-        "calibration error of confidence": f["calibration"]["five minutes"], "matched to the right street, %": 100 * f["matched"],
+        "calibration error of confidence": f["calibration"]["five minutes"],
+        "flow where a loop is, median error, %": 100 * f["flow"]["counted"], "flow without a loop, median error, %": 100 * f["flow"]["not counted"], "matched to the right street, %": 100 * f["matched"],
     }  # fmt: skip
 
 

@@ -12,9 +12,11 @@ from geo.network import F64, I64, Network
 from models.fusion import Estimate, WindowSums
 from streams.cells import WINDOW_MS
 from streams.fuse import FuseSettings
-from streams.observe import ObserveSettings
+from streams.ground import ObserveSettings
 from streams.offline import Run, replay
+from streams.outputs import Out
 from streams.replays import NEVER_MS, log_of
+from streams.states import Columns
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Replayed:
     p80: F64
     confidence: F64
     origin: I64
+    flow: F64  #: (N, M) vehicles an hour
     positions: list[bytes]  #: vehicle-position records
 
 
@@ -46,10 +49,21 @@ def run(wire: Path, city: City, network: Network, start_ms: int, minutes: int) -
         return estimate
 
     fuser.estimator.advance = listen  # type: ignore[method-assign]
+    flow = np.full((len(network.segments), minutes), np.nan)
+    write = fuser.states.records
+
+    def count(start: int, end: int, revision: int, e: Estimate, c: Columns, **more: bool) -> list[Out]:
+        if 0 <= start - start_ms < minutes * WINDOW_MS:
+            flow[c.rows, (start - start_ms) // WINDOW_MS] = c.flow_vph
+        return write(start, end, revision, e, c, **more)
+
+    fuser.states.records = count  # type: ignore[method-assign, assignment]
     positions: list[bytes] = []
     for out in replay(path, log_of([wire], city, max_items=200, simulated=True)):
         positions += [o.value for o in out.records.get("vehicle-position", [])]
-    return Replayed(network, told, *grids(said, start_ms, minutes, len(network.segments)), positions)
+    for m in range(1, minutes):  # what is not said anew stands
+        flow[:, m] = np.where(np.isfinite(flow[:, m]), flow[:, m], flow[:, m - 1])
+    return Replayed(network, told, *grids(said, start_ms, minutes, len(network.segments)), flow, positions)
 
 
 def grids(said: dict[int, Estimate], start_ms: int, minutes: int, n: int) -> tuple[F64, F64, F64, F64, I64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from geo import polylines
-from geo.junctions import JunctionSettings, junctions
+from geo.junctions import MINOR, JunctionSettings, junctions
 from geo.network import F64, I64, Network, Segments
 from models.freeflow import LIMIT_SHARE, expected_speed, free_flow
 from models.streets import Streets
@@ -38,6 +38,7 @@ def streets(network: Network, settings: JunctionSettings | None = None) -> Stree
         known=np.array([c not in UNKNOWN_CLASSES for c in s.road_class], np.bool_),
         interrupted=np.array([c not in UNINTERRUPTED for c in s.road_class], np.bool_),
         ahead=_ahead(s, link_from, link_to),
+        block=_blocks(s, link_from, link_to),
         link_from=link_from,
         link_to=link_to,
     )
@@ -54,6 +55,24 @@ def _links(s: Segments, kind: I64) -> tuple[I64, I64]:
     j = order[at]
     keep = (s.to_node[j] != s.from_node[i]) & (kind[i] == kind[j])
     return i[keep], j[keep]
+
+
+def _blocks(s: Segments, i: I64, j: I64) -> I64:
+    """Number of each segment's block: its least segment. A node ends a block when there is another way out of it or into it, drives and yards apart."""
+    street = np.array([c not in MINOR for c in s.road_class], np.bool_)
+    keep = street[i] & street[j]
+    i, j = i[keep], j[keep]
+    out, into = np.bincount(i, minlength=len(s)), np.bincount(j, minlength=len(s))
+    only = (out[i] == 1) & (into[j] == 1)
+    i, j = i[only], j[only]
+    block = np.arange(len(s))
+    while True:
+        new = block.copy()
+        np.minimum.at(new, j, block[i])
+        np.minimum.at(new, i, block[j])
+        if np.array_equal(new, block):
+            return block
+        block = new
 
 
 def _ahead(s: Segments, i: I64, j: I64) -> I64:

@@ -59,3 +59,39 @@ def space_mean(
     least = np.nan_to_num(flow_vph, nan=0.0) / (cfg.jam_vpkm_lane * lanes)
     result: F64 = np.minimum(np.maximum(np.where(interrupted, queued, smooth), least), spot_kmh)
     return result
+
+
+#: A site that publishes a sliding window does so once a minute, milliseconds.
+MINUTE_MS = 60_000
+#: Share by which the minutes of a window are drawn to their mean at each step, so that neither a wrong beginning nor rounding stays.
+_LEAK = 0.02
+
+
+class Minutes:
+    """Single minutes from counts of a sliding window.
+
+    Sites publish, each minute, how many passed in the last five: at the end of a rise that is two minutes late, and five such values in a row smear nine minutes.
+    Two neighbouring windows differ by the minute that came and the one that went, so n(t) = N(t) - N(t - 1) + n(t - 5), and any five of them add up to what was published.
+
+    >>> m = Minutes()
+    >>> [round(m.feed("a", 60_000 * (k + 5), 300_000, 12.0 * n)) for k, n in enumerate((50, 50, 60, 70, 80))]
+    [600, 600, 1190, 1195, 1202]
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, list[float]] = {}  #: site -> [end_ms, vehicles of the window, of its minutes, oldest first]
+
+    def feed(self, site: str, end_ms: int, window_ms: int, flow_vph: float) -> float:
+        """Flow of the window's last minute, vehicles per hour; of the whole window where the one before it is missing."""
+        n = round(window_ms / MINUTE_MS)
+        total = flow_vph * window_ms / 3_600_000
+        old = self.state.get(site)
+        if n < 2 or window_ms % MINUTE_MS:
+            return flow_vph
+        if old is None or end_ms - old[0] != MINUTE_MS or len(old) != n + 2:
+            self.state[site] = [float(end_ms), total, *([total / n] * n)]
+            return flow_vph
+        minutes = [*old[3:], total - old[1] + old[2]]
+        minutes = [(1 - _LEAK) * x + _LEAK * total / n for x in minutes]
+        self.state[site] = [float(end_ms), total, *minutes]
+        return max(0.0, minutes[-1]) * 3_600_000 / MINUTE_MS

@@ -32,6 +32,7 @@ class Streets:
     known: Bool  #: its class and limit tell what to expect there; of drives, yards and rails only vehicles tell
     interrupted: Bool  #: with junctions in its course (not a motorway): HCM's interrupted flow
     ahead: I64  #: the segment straight ahead, -1 none
+    block: I64  #: pieces of one street with no other street between them share a number: the same vehicles drive them
     link_from: I64  #: (m,) links, sorted by link_from: from here ...
     link_to: I64  #: ... one may go there
 

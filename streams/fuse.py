@@ -17,6 +17,7 @@ from geo.network import F64, I64, Network
 from geo.streets import streets
 from models.freeflow import free_flow
 from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
+from models.loops import Minutes
 from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
 from streams.emissions import EmissionSettings, Emitter, Seen
@@ -26,7 +27,7 @@ from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 4
+STATE_SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Fuser:
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
         self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), self.estimator.streets.expected_kmh, cfg.emissions)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
+        self.minutes = Minutes()
+        self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for
         self.constants: dict[int, float] = {}  #: free-flow speed of segments that a site knows it of, km/h
         self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
         self.published_origin: I64 = np.full(len(s), -1)
@@ -187,10 +190,10 @@ class Fuser:
             estimate = self.estimator.advance(sums)
             self._constants(window)
             rows = self._worth(w, estimate, sums)
+            seen = self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True)
+            emissions = self.emitter.final(w, seen)  # first: it knows the flow
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
-            out.extend(
-                self.emitter.final(w, self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True))
-            )
+            out.extend(emissions)
             self.next_window = w + 1
         if not self.windows:
             self.vehicle.clear()
@@ -262,14 +265,19 @@ class Fuser:
         start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
         revision = self._revision(w, final=final)
         n = len(self.network.segments)
-        vehicles, flow = np.zeros(n, np.int64), np.full(n, np.nan)
+        vehicles, flow, source = np.zeros(n, np.int64), self.emitter.flow_vph.copy(), self.emitter.flow_source.copy()
         vehicles[sums.segment] = sums.vehicles
-        for _, r in sorted(window.sensors.items()):
+        counted: dict[int, list[float]] = {}
+        for key, r in sorted(window.sensors.items()):
             if r.segment >= 0 and r.flow_vph is not None:
-                flow[r.segment] = r.flow_vph
-        columns = Columns(
-            rows, at, newest_ms[rows], vehicles[rows], flow[rows], np.zeros(len(rows), np.int64), np.zeros(len(rows), np.bool_)
-        )
+                now = self.minutes.feed(key, r.window_end_ms, r.window_ms, r.flow_vph) if final else r.flow_vph
+                counted.setdefault(r.segment, []).append(now)
+        for k, values in counted.items():
+            whole = self._blocks.get(k)
+            if whole is None:
+                whole = self._blocks[k] = np.flatnonzero(self.estimator.streets.block == self.estimator.streets.block[k])
+            flow[whole], source[whole] = sum(values) / len(values), 0
+        columns = Columns(rows, at, newest_ms[rows], vehicles[rows], flow[rows], source[rows], np.zeros(len(rows), np.bool_))
         return self.states.records(start_ms, end_ms, revision, e, columns, final=final, simulated=self.simulated)
 
     def _revision(self, w: int, *, final: bool) -> int:
@@ -303,7 +311,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
-            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "constants": sorted(self.constants.items()), "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -333,6 +341,7 @@ class Fuser:
         self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
         self.estimator.restore(state["estimator"])
         self.constants = {int(k): v for k, v in state["constants"]}
+        self.minutes.state = {k: [float(x) for x in v] for k, v in state["minutes"].items()}
         for k, v in self.constants.items():
             self.states.know_free_flow(k, v, "sensor_constant")
             self.emitter.free_flow_kmh[k] = v

@@ -82,3 +82,15 @@ def test_links_join_only_what_is_driven_by_the_same_traffic() -> None:
     assert len(view.link_from) == 0
     assert (view.ahead == -1).all()
     assert view.pool(np.ones(2, np.complex128), 40.0, 3).tolist() == view.spread(np.ones(2, np.complex128), 40.0, 0.9, 3).tolist() == [1, 1]
+
+
+def test_pieces_of_a_street_that_only_drives_leave_are_one_block() -> None:
+    at = [(100.0 * k, 0.0) for k in range(4)]
+    pieces = [assemble.Street(f"p{k}", np.array([at[k], at[k + 1]]), at[k], at[k + 1], "secondary") for k in range(3)]
+    drive = assemble.Street("drive", np.array([at[1], (100.0, 50.0)]), at[1], (100.0, 50.0), "service")
+    side = assemble.Street("side", np.array([at[2], (200.0, 50.0)]), at[2], (200.0, 50.0), "residential")
+    s = assemble.segments([*pieces, drive, side])
+    view = streets(Network("t", "", "EPSG:3067", s, assemble.shapes([], [], [], []), Schedule({}, {}, {}), "test", "CC0-1.0", "nobody"))
+    block = dict(zip(s.segment_id, view.block.tolist(), strict=True))
+    assert block["p0"] == block["p1"]
+    assert len({block[k] for k in ("p1", "p2", "drive", "side")}) == 4

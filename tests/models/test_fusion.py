@@ -20,7 +20,7 @@ def row_of_streets(n: int = N, *, known: bool = True, general: bool = True) -> S
     return Streets(
         expected_kmh=np.full(n, 30.0), running_kmh=np.full(n, 35.0), free_flow_kmh=np.full(n, 40.0), length_m=np.full(n, 50.0), lanes=np.ones(n),
         general=np.full(n, general), known=np.full(n, known), interrupted=np.ones(n, np.bool_), ahead=np.where(i + 1 < n, i + 1, -1),
-        link_from=i[:-1], link_to=i[1:],
+        block=i, link_from=i[:-1], link_to=i[1:],
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.loops import LoopSettings, space_mean
+from models.loops import LoopSettings, Minutes, space_mean
 
 ONE = np.ones(1)
 YES = np.ones(1, np.bool_)
@@ -51,3 +51,31 @@ def test_as_many_vehicles_as_pass_cannot_stand_closer_than_in_a_jam() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="loop settings"):
         LoopSettings(creep_kmh=0.0)
+
+
+@given(st.lists(st.integers(0, 60), min_size=12, max_size=60))
+def test_five_minutes_in_a_row_add_up_to_what_the_site_published_and_are_nearer_than_the_sliding_window(single: list[int]) -> None:
+    minutes, sliding, exact = Minutes(), [], []
+    for t in range(4, len(single)):
+        total = sum(single[t - 4 : t + 1])
+        exact.append(minutes.feed("a", 60_000 * (t + 1), 300_000, 12.0 * total) / 60)
+        sliding.append(total / 5)
+        assert sum(minutes.state["a"][2:]) == pytest.approx(total)
+    assert all(x >= 0 for x in exact)
+
+
+def test_a_rise_shows_in_its_own_minute() -> None:
+    minutes = Minutes()
+    single = [10] * 30 + [30] * 10
+    said = [minutes.feed("a", 60_000 * (t + 1), 300_000, 12.0 * sum(single[t - 4 : t + 1])) / 60 for t in range(4, len(single))]
+    assert said[25] == pytest.approx(10)
+    assert said[26] > 25
+    assert said[-1] == pytest.approx(30, abs=1.0)
+
+
+def test_after_a_gap_the_window_itself_is_taken_until_the_next_one() -> None:
+    minutes = Minutes()
+    minutes.feed("a", 300_000, 300_000, 600.0)
+    assert minutes.feed("a", 480_000, 300_000, 240.0) == 240.0
+    assert minutes.feed("a", 540_000, 300_000, 240.0) == pytest.approx(240.0)
+    assert minutes.feed("b", 540_000, 60_000, 90.0) == 90.0
