@@ -20,35 +20,13 @@ import click
 
 from connectors import cities
 from connectors.cities import City
+from models import logs
 from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE, ConfigError
 
 log = logging.getLogger("tilannekuva")
 
 
 # ------------------------------------------------------------------------------------------------------------------ shared parts
-
-
-class _Json(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("aiokafka", "kafka", "faust", "mode", "amqtt", "transitions", "asyncio"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 def data_folder() -> Path:
@@ -145,7 +123,7 @@ class _Group(click.Group):
 @click.version_option(package_name="tilannekuva")
 def cli(log_level: str) -> None:
     """One live, open, replayable picture of urban traffic, from the feeds that a city already has."""
-    _log_to_stderr(log_level)
+    logs.to_stderr(log_level)
 
 
 # --------------------------------------------------------------------------------------------------------------------- processes

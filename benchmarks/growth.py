@@ -27,7 +27,8 @@ from streams import partial as wire
 from streams.cells import WINDOW_MS
 from streams.driver import DriverSettings, Logged, ObserveStep
 from streams.fuse import Fuser
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 
 FEED = "hfp"
 

@@ -30,7 +30,8 @@ from models.topics import state_topic
 from streams.admin import ensure_topics
 from streams.driver import FuseStep, Logged, ObserveStep, Step
 from streams.fuse import Fuser
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.writer import Writer
 from tests.streams import world

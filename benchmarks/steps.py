@@ -30,7 +30,8 @@ from models.topics import partials_topic, state_topic
 from streams import partial as wire
 from streams.driver import DriverSettings, FuseStep, ObserveStep, PartitionDriver
 from streams.fuse import Fuser
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Out, Outputs
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.writer import Writer

@@ -56,6 +56,13 @@ class CrewNotes:
         fresh, self._fresh = tuple(self._fresh), []
         return fresh
 
+    def export(self) -> bytes:
+        """What was sent, for a snapshot; right after ``take``."""
+        return self._sent.tobytes()
+
+    def restore(self, data: bytes) -> None:
+        self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
+
 
 def weather_rows(published: Iterable[Out]) -> list[WeatherRow]:
     """Air temperatures among published ``road-weather`` records."""

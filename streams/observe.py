@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -21,85 +19,28 @@ from connectors.cities import City
 from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
 from connectors.families import Remembers, parser
-from geo.drawn import DrawnPlacer
-from geo.hmm import HmmSettings
-from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE, Matching
-from geo.network import F64, I8, Bool, Network
-from geo.sites import SitePlacer
-from geo.track import NEVER, Tracker, TrackSettings
+from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE
+from geo.network import F64, I8, Bool
+from geo.track import NEVER, Tracker
 from streams import partial as wire
-from streams.cells import NEWEST, WINDOW_MS, CellSettings, Pieces, Rows, concat, merge
-from streams.clean import CleanSettings, impossible
+from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
+from streams.clean import impossible
 from streams.crews import CrewNotes, weather_rows
+from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
 from streams.passages import Passages
-from streams.publish import PositionWriter, Where, dead_letters, late_records, segment_text
+from streams.publish import PositionWriter, Where, dead_letters, late_records
 from streams.sensors import Sensors
 from streams.stated import Statements
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 2
+STATE_SCHEMA = 3
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 #: So much longer than one and a half times speed times time may a way be, metres: noise of two fixes and a corner.
 WRONG_WAY_M = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class ObserveSettings:
-    """All parameters of the observe step."""
-
-    #: How long after its end a window still takes events, milliseconds of log time. Longest backlog seen on HFP: 61 s. Finals wait for it.
-    lateness_ms: int = 90_000
-    clean: CleanSettings = field(default_factory=CleanSettings)
-    track: TrackSettings = field(default_factory=TrackSettings)
-    hmm: HmmSettings = field(default_factory=HmmSettings)
-    cells: CellSettings = field(default_factory=CellSettings)
-
-
-class Ground:
-    """What all observers of a process share: the network made ready for matching, sums and sites. Nothing in it depends on what was observed."""
-
-    def __init__(self, network: Network, settings: ObserveSettings | None = None) -> None:
-        self.settings = settings or ObserveSettings()
-        self.network = network
-        self.matching = Matching.of(network, self.settings.track, self.settings.hmm)
-        self.pieces = Pieces(network, self.settings.cells)
-        self.segment_text = segment_text(network.segments.segment_id)
-
-    @cached_property
-    def placer(self) -> SitePlacer:
-        """Made when the first site is heard of."""
-        return SitePlacer(self.network)
-
-    @cached_property
-    def drawn(self) -> DrawnPlacer:
-        """Made when the first situation is drawn."""
-        return DrawnPlacer(self.network, self.matching.plane)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened to the events, for tests, metrics and the summary of a replay."""
-
-    events: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    out_of_order: int = 0
-    rejected: int = 0
-    late: int = 0
-    elsewhere: int = 0  #: beyond the city's border, or of sites and places that are not this city's
-    passed: int = 0  #: understood and left out on purpose: forecasts, vehicles that are not monitored
-    no_position: int = 0
-    on_shape: int = 0
-    matched: int = 0
-    off_route: int = 0
-
-    def add(self, other: Tally) -> None:
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Observer:
@@ -424,7 +365,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "statements": self.statements.export(), "passages": self.passages.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "statements": self.statements.export(), "passages": self.passages.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
             "parser": self.parser.export() if isinstance(self.parser, Remembers) else None,
@@ -447,6 +388,7 @@ class Observer:
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
         self.statements.restore(state["statements"])
+        self._crews.restore(state["crews"])
         self.passages.restore(state.get("passages", []))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:
             self.parser.restore(state["parser"])

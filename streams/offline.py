@@ -11,7 +11,8 @@ from geo.network import Network
 from streams import partial as wire
 from streams.cells import WINDOW_MS
 from streams.fuse import Fuser, FuseSettings
-from streams.observe import Ground, Observer, ObserveSettings, Tally
+from streams.ground import Ground, ObserveSettings, Tally
+from streams.observe import Observer
 from streams.outputs import Outputs
 
 #: Log time between two flushes of an observer, milliseconds. Provisional records can be no fresher.

@@ -28,7 +28,7 @@ from streams.admin import ensure_topics
 from streams.emissions import EmissionSettings
 from streams.fleets import split
 from streams.fuse import FuseSettings
-from streams.observe import ObserveSettings
+from streams.ground import ObserveSettings
 from streams.offline import Run, end_of_log
 from streams.offline import replay as drive
 from streams.tables import ParquetSink

@@ -17,7 +17,8 @@ from streams.partial import SensorRow
 from streams.publish import Where, late
 
 if TYPE_CHECKING:
-    from streams.observe import Ground, Observer
+    from streams.ground import Ground
+    from streams.observe import Observer
 
 #: More vehicles an hour than a lane group carries, and faster than any, are errors.
 MAX_FLOW_VPH = 20_000.0

@@ -32,9 +32,10 @@ from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_to
 from streams.admin import Probe, ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
+from streams.ground import Ground, ObserveSettings
 from streams.logs import Log
 from streams.monitor import Monitor
-from streams.observe import Ground, Observer, ObserveSettings
+from streams.observe import Observer
 from streams.outputs import Outputs
 from streams.recovery import close_gap, recover
 from streams.segments import publish_segments

@@ -14,7 +14,8 @@ import pytest
 from benchmarks import load
 from benchmarks.fleet import Fleet
 from connectors import cities
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 
 ROOT = Path(__file__).resolve().parents[2]
 

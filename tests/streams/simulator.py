@@ -25,7 +25,8 @@ from geo.network import Network
 from streams import snapshots
 from streams.driver import DriverSettings, FuseStep, Logged, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
-from streams.observe import Ground, Observer, ObserveSettings
+from streams.ground import Ground, ObserveSettings
+from streams.observe import Observer
 from streams.offline import end_of_log
 from streams.outputs import Outputs
 from streams.recovery import close_gap, recover

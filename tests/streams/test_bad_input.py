@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from connectors.envelope import BadEnvelope, Envelope, Item, decode, encode
 from models.clock import rfc3339
 from streams import partial as wire
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 

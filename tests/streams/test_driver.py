@@ -15,7 +15,8 @@ from connectors.envelope import SCHEMA, Envelope, encode
 from streams import partial as wire
 from streams.driver import DriverSettings, FuseStep, ObserveStep, PartitionDriver
 from streams.fuse import Fuser, FuseSettings
-from streams.observe import Ground, Observer, ObserveSettings
+from streams.ground import Ground, ObserveSettings
+from streams.observe import Observer
 from streams.offline import end_of_log
 from streams.outputs import Outputs
 from streams.recovery import close_gap, recover

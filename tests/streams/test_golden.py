@@ -13,7 +13,8 @@ from connectors import recordings
 from models.clock import rfc3339
 from streams import partial as wire
 from streams.cells import SUMS, WINDOW_MS
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 

@@ -19,7 +19,8 @@ from geo import polylines
 from models.clock import rfc3339
 from streams import partial as wire
 from streams.cells import DIST, DWELL, TIME, WINDOW_MS, Rows, concat
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 

@@ -167,7 +167,8 @@ def test_the_end_of_a_log_closes_every_window_that_an_event_may_lie_in(last_ms: 
 
 
 def partials(seed: int = 3) -> list[wire.Partial]:
-    from streams.observe import Ground, Observer
+    from streams.ground import Ground
+    from streams.observe import Observer
 
     ground, out = Ground(NET), []
     hfp, silent = Observer(kit.city(), "hfp", 0, ground), [Observer(kit.city(), f, 0, ground) for f in FEEDS[1:]]

@@ -20,7 +20,8 @@ from geo.project import Plane
 from models.clock import parse_ms
 from streams import partial as wire
 from streams.cells import DIST, DWELL, TIME, WINDOW_MS
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 

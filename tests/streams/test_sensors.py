@@ -11,7 +11,8 @@ import pytest
 from connectors.envelope import Envelope, Item
 from models.clock import parse_ms, rfc3339
 from streams import partial as wire
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 

@@ -16,7 +16,8 @@ from connectors.datex2.parse import Parser
 from connectors.envelope import SCHEMA, Envelope, Item
 from connectors.families import Remembers
 from models.clock import parse_ms
-from streams.observe import Ground, Observer
+from streams.ground import Ground
+from streams.observe import Observer
 from tests.streams.kit import network
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
