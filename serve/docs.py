@@ -220,3 +220,38 @@ def page(product: Product, entry: Entry, cities: Sequence[str], example: bytes |
 <h2>Consumers to copy</h2>
 {programs}"""
     return _page(f"{product.title}, {entry.title}", body, [schema_org(entry, product, base=base, kafka_host=kafka_host)])
+
+
+def markdown() -> str:
+    """The tables of all topics as the file ``docs/topics.md`` holds them."""
+    out = [
+        "# Open topics",
+        "",
+        "Generated from `models/records.py` and `models/topics.py`: `python -m serve.docs > docs/topics.md`. The gateway shows the same under `/docs`, with live examples,",
+        "quality now and programs to copy. How to follow a stream: [topics-streams.md](topics-streams.md).",
+        "",
+        "Topic names: `mobility.<city>.<product>.v<major>`. Values are JSON, one record a message; what is absent is not known, zero means zero. Within a major version fields",
+        "are only ever added.",
+        "",
+    ]
+    for product in PRODUCTS.values():
+        kept = "for ever" if product.retention_ms < 0 else f"{product.retention_ms / 86_400_000:g} days"
+        out += [
+            f"## {product.name}",
+            "",
+            f"{description_of(product)} Key: `{product.key}`. Cleanup: {product.cleanup}; kept {kept}. Schema: [{schemas.file_name(product)}](schemas/{schemas.file_name(product)}).",
+            "",
+            "| field | kind | unit | always | meaning |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for name, kind, unit, always, text in fields(product.name):
+            cells = (f"`{name}`", kind, unit, "yes" if always else "", text)
+            out.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
+        out.append("")
+    return "\n".join(out)
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(markdown())

@@ -27,8 +27,8 @@ GEOJSON = "application/geo+json"
 DEFAULT_LIMIT, MAX_LIMIT = 10_000, 50_000
 #: A segment's state is that of one minute, ms.
 WINDOW_MS = 60_000
-#: The picture is made anew at most this often, s.
-PICTURE_EVERY_S = 1.0
+#: The picture is made anew at most this often, s. An older one misses nothing: the stream goes on from where it stands.
+PICTURE_EVERY_S = 5.0
 #: Part of every tag: offsets and counters start again with the process.
 _BOOT = secrets.token_hex(4)
 
@@ -59,7 +59,7 @@ class Served:
     hub: Hub
     tiles: Tiles = field(init=False)
     _network: tuple[int, Body] | None = None
-    _starting: tuple[float, Body] | None = None
+    _starting: tuple[float, str, Body] | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
@@ -82,10 +82,11 @@ class Served:
     async def start(self) -> Body:
         """The picture that a page starts from."""
         async with self._lock:
-            if self._starting is None or time.monotonic() - self._starting[0] > PICTURE_EVERY_S:
-                data = picture_json(self.picture, self.network_tag)
-                self._starting = (time.monotonic(), await asyncio.to_thread(Body, data, "application/json"))
-            return self._starting[1]
+            tag, now = self.network_tag, time.monotonic()
+            if self._starting is None or self._starting[1] != tag or now - self._starting[0] > PICTURE_EVERY_S:
+                data = picture_json(self.picture, tag)
+                self._starting = (now, tag, await asyncio.to_thread(Body, data, "application/json"))
+            return self._starting[2]
 
 
 def _both(data: bytes) -> Body:

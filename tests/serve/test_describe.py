@@ -262,6 +262,11 @@ async def test_each_product_has_a_page_with_fields_units_example_licence_and_con
     assert (await client.get("/docs/love")).status == 404
 
 
+def test_the_committed_reference_is_the_generated_one() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "topics.md"
+    assert committed.read_text("utf-8") == docs.markdown(), "run: python -m serve.docs > docs/topics.md"
+
+
 async def test_a_page_tells_search_engines_of_its_dataset(fed: Any, start: Any, shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("yaml")
     check = official(shared)
