@@ -68,7 +68,9 @@ class Fleet:
             self.add()
 
     def kill(self, rng: random.Random) -> None:
-        worker = self.workers.pop(rng.randrange(len(self.workers)))
+        working = [w for w in self.workers if b"recovered in" in w.log.read_bytes()] or self.workers  # one that has partitions
+        worker = rng.choice(working)
+        self.workers.remove(worker)
         worker.kill()
         self.result.exits[-9] += 1
         self.add()

@@ -17,7 +17,7 @@ from tests.streams import world
 
 pytestmark = pytest.mark.kafka
 #: ``NETWORK_CUT_S=60 pytest tests/kafka/test_broker_trouble.py`` for the long form.
-CUT_S = float(os.environ.get("NETWORK_CUT_S", "15"))
+CUT_S = float(os.environ.get("NETWORK_CUT_S", "10"))
 
 
 async def progress(fleet: Fleet, address: str, topic: str) -> None:
@@ -32,7 +32,7 @@ async def progress(fleet: Fleet, address: str, topic: str) -> None:
 
 
 async def test_a_restarted_broker_and_a_cut_network_lose_and_change_nothing(tmp_path: Path) -> None:
-    town = Town(tmp_path, lines=world.recording(vehicles=10, seconds=900, gtfs_rt_every=5))
+    town = Town(tmp_path, lines=world.recording(vehicles=6, seconds=900, gtfs_rt_every=5))
     proxy = Proxy()
     await proxy.start()
     address = f"127.0.0.1:{proxy.port}"

@@ -13,7 +13,7 @@ from tests.streams import world
 from tests.streams.simulator import Broker, Case, Simulation, Violation, small_chunks
 
 #: ``SIMULATION_SEEDS=5000 pytest tests/streams/test_simulation.py`` for a long look.
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "150"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "100"))
 
 
 @pytest.fixture(scope="module")
