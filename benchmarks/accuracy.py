@@ -235,12 +235,14 @@ def official(python: Path, folder: Path, run: Run) -> str:
 
 def flows(runs: list[Run]) -> dict[str, float]:
     """Median relative error of five-minute flows of all vehicles, on edges with a loop and without one."""
-    errors: dict[str, list[F64]] = {"counted": [], "not counted": []}
+    errors: dict[str, list[F64]] = {"counted": [], "not counted": [], "not counted, in use": []}
     for r in runs:
         said = truth.by_five(truth.on_edges(r.laid, r.replay.flow, len(r.truth.edges)))
         has = (r.truth.flow > 0) & np.isfinite(said)
-        for name, edges in (("counted", r.truth.counted), ("not counted", ~r.truth.counted)):
-            rows = has & edges[:, None]
+        counted = np.broadcast_to(r.truth.counted[:, None], has.shape)
+        used = np.isfinite(r.truth.speed)
+        for name, which in (("counted", counted), ("not counted", ~counted), ("not counted, in use", ~counted & used)):
+            rows = has & which
             errors[name].append(np.abs(said - r.truth.flow)[rows] / r.truth.flow[rows])
     return {name: float(np.median(np.concatenate(e))) for name, e in errors.items()}
 

@@ -40,10 +40,10 @@ segment in one minute is mostly the red light it met; sums over the street are n
 ## Limits
 
 - The truth is a simulation: its demand, its drivers and its signals are invented, only streets and a part of the lines are real. Its jams stand stiller than real ones.
-- One square mile of one city. The parameters were fitted on other seeds of the same streets; on real streets their limits, signals and classes are as good as the map.
+- Less than two square kilometres of one city. The parameters were fitted on other seeds of the same streets; on real streets their limits, signals and classes are as good as the map.
 - Confidence is calibrated on these runs. On streets that nothing has seen (`inferred`) it says how good the formula is there, in a simulation whose drivers keep the limit.
 - The car truth of one minute rests on few cars; the confidence is fitted half to single minutes and half to five, and lies between the two.
-- A blocked lane (minute 42 of each run) shows in none of the streams: the published loop speeds stay at 26-28 km/h, buses pass at their usual speed, and the true mean of
+- A blocked lane (minute 42 of each run) shows in none of the streams: the published loop speeds stay at 24-28 km/h, buses pass at their usual speed, and the true mean of
   the edge falls only because the standing vehicle is counted. It is not flagged; what the detector tells are queues that form.
 """
 
@@ -84,6 +84,11 @@ def write(groups: dict[str, dict[str, Any]], said: dict[str, dict[str, float]], 
             f"\nConfidence (probability that the truth lies within the larger of 15 % and 3 km/h): calibration error {c['five minutes']:.3f} against "
             f"five minutes, {c['one minute']:.3f} against single minutes. Below the 20 % quantile lie {p20:.0%} of the five-minute truths, below the 80 % quantile {p80:.0%}. "
             f"Matched to the right street: {f['matched']:.1%} of the messages with a position.\n\n"
+        )
+        flow = f["flow"]
+        out.append(
+            f"Flow, median error against that of all vehicles: {flow['counted']:.1%} on edges with a loop, {flow['not counted']:.1%} without one, where a single vehicle in five minutes counts as "
+            f"much as a hundred; {flow['not counted, in use']:.1%} of those where the speed is scored (30 vehicle-seconds or more).\n\n"
         )
         w = f["falls"]
         blocked = ["not told" if x is None else f"after {x:.0f} s" for x in w["blocked lanes told"]]
