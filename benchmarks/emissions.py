@@ -103,7 +103,7 @@ def step(n: int) -> dict[str, float]:
     s = network.segments
     st = streets(network)
     rng = np.random.default_rng(7)
-    emitter = Emitter(load_city("helsinki"), network, st.free_flow_kmh, st.expected_kmh)
+    emitter = Emitter(load_city("helsinki"), network, st.free_flow_kmh, st.expected_kmh, block=st.block)
     zero = np.zeros(len(s))
     at = rng.integers(0, len(s), 300).tolist()
     took = []

@@ -102,13 +102,19 @@ class Emitter:
     """Emission step of one city."""
 
     def __init__(
-        self, city: City, network: Network, free_flow_kmh: F64, expected_kmh: F64, settings: EmissionSettings | None = None
+        self,
+        city: City,
+        network: Network,
+        free_flow_kmh: F64,
+        expected_kmh: F64,
+        settings: EmissionSettings | None = None,
+        block: I64 | None = None,
     ) -> None:
         self.city, self.network, self.free_flow_kmh = city, network, free_flow_kmh
         self.settings = cfg = settings or EmissionSettings()
         s = network.segments
         n = len(s)
-        self.flows = Flows(network, city.timezone, expected_kmh, cfg.flows)
+        self.flows = Flows(network, city.timezone, expected_kmh, cfg.flows, block)
         self.length_km = self.flows.length_km
         self.expected_kmh = expected_kmh
         self.general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)

@@ -47,6 +47,8 @@ class FlowsSettings:
     other_street_m: float = 200.0
     #: A counter on a road of another class counts as this much farther away, metres: the ratio to the calendar is less alike there.
     other_class_m: float = 3000.0
+    #: Standard deviation of ln(flow) that a count is less sure by on the rest of its block: who parks, turns off into a yard or queues there.
+    block_log_sd: float = 0.25
     #: "As the calendar says" weighs as much as so many counters when the level of a road class is taken from its counters.
     level_counters: float = 5.0
     #: Added to what was counted and to what was expected when they are compared: one vehicle more or less in five minutes must not halve a neighbour.
@@ -57,7 +59,7 @@ class FlowsSettings:
     jam_ratio: float = 0.5
     flow: FlowSettings = field(
         default_factory=lambda: FlowSettings(
-            transferred_log_sd=0.45, prior_log_sd=0.65, transfer_reach_m=150.0, transfer_prior_weight=0.05, congested_log_sd=0.2
+            transferred_log_sd=0.55, prior_log_sd=0.75, transfer_reach_m=150.0, transfer_prior_weight=0.05, congested_log_sd=0.2
         )
     )
 
@@ -65,12 +67,16 @@ class FlowsSettings:
 class Flows:
     """What the counters of a city last said, and the network as the flow model needs it."""
 
-    def __init__(self, network: Network, timezone: str, expected_kmh: F64, settings: FlowsSettings | None = None) -> None:
+    def __init__(
+        self, network: Network, timezone: str, expected_kmh: F64, settings: FlowsSettings | None = None, block: I64 | None = None
+    ) -> None:
         self.settings = settings or FlowsSettings()
         self.zone = ZoneInfo(timezone)
         s = network.segments
         n = len(s)
         self.expected_kmh = expected_kmh
+        #: pieces of street that the same vehicles drive share a number (``models.streets.Streets.block``)
+        self.block = np.arange(n) if block is None else block
         self.road_class: I64 = np.array([road_class_code(c) for c in s.road_class], np.int64)
         self.use: F64 = np.array([USE.get(c, 1.0) for c in s.road_class], np.float64)
         self.lanes: F64 = np.maximum(s.lanes, 1).astype(np.float64)
@@ -139,10 +145,12 @@ class Flows:
         usual = self.prior(end_ms)
         prior = usual * self._level(smooth, age, usual)
         moved, moved_var = self._transfer(prior, smooth, age)
+        site = np.isfinite(measured)
+        measured, age = self._whole_block(measured, age)
         slow = stretch_kmh < cfg.jam_ratio * self.stretch_expected_kmh
         return estimate_flow(
             speed_kmh=speed_kmh, free_flow_kmh=np.where(slow, self.expected_kmh, speed_kmh), road_class=self.road_class, lanes=self.lanes,
-            prior_vph=prior, measured_vph=measured, measured_age_s=age, transferred_vph=moved, transferred_log_var=moved_var,
+            prior_vph=prior, measured_vph=measured, measured_age_s=age, measured_extra_log_var=np.where(site, 0.0, cfg.block_log_sd**2), transferred_vph=moved, transferred_log_var=moved_var,
             speed_log_sd=speed_log_sd, settings=cfg.flow,
         )  # fmt: skip
 
@@ -167,6 +175,17 @@ class Flows:
             return np.where(has, np.maximum(total / np.maximum(count, 1) - transit_vph, 0.0), np.nan)
 
         return mean(vph), mean(np.array([v[3] for v in rows], np.float64)), np.where(has, newest, 0.0)
+
+    def _whole_block(self, measured: F64, age_s: F64) -> tuple[F64, F64]:
+        """The same vehicles drive a whole block: what is counted on one piece of it holds for the others, of the counters that spoke last."""
+        at = np.flatnonzero(np.isfinite(measured))
+        newest = np.full(len(measured), np.inf)
+        np.minimum.at(newest, self.block[at], age_s[at])
+        at = at[age_s[at] <= newest[self.block[at]] + 60.0]
+        count = np.bincount(self.block[at], minlength=len(measured))
+        mean = np.bincount(self.block[at], measured[at], len(measured)) / np.maximum(count, 1)
+        own, counted = np.isfinite(measured), count[self.block] > 0
+        return np.where(own | ~counted, measured, mean[self.block]), np.where(own | ~counted, age_s, newest[self.block])
 
     def _level(self, measured: F64, age_s: F64, usual: F64) -> F64:
         """How far a road class is from the calendar today, by all counters on it; 1 for classes without any."""

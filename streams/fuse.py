@@ -64,7 +64,8 @@ class Fuser:
         s = network.segments
         self.free_flow_kmh, self.free_flow_method = free_flow(s.speed_limit_kmh, s.road_class)
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
-        self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), self.estimator.streets.expected_kmh, cfg.emissions)
+        known = self.estimator.streets
+        self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), known.expected_kmh, cfg.emissions, known.block)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.minutes = Minutes()
         self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for

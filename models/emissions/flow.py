@@ -239,6 +239,7 @@ def estimate_flow(
     prior_vph: Floats,
     measured_vph: Floats | None = None,
     measured_age_s: Floats | None = None,
+    measured_extra_log_var: Floats | None = None,
     transferred_vph: Floats | None = None,
     transferred_log_var: Floats | None = None,
     speed_log_sd: Floats | None = None,
@@ -255,6 +256,7 @@ def estimate_flow(
         road_class: (n,) codes of ROAD_CLASSES.
         measured_vph: (n,) NaN where no counter.
         measured_age_s: (n,) age of that value; fresh if not given.
+        measured_extra_log_var: (n,) what it is less sure by, where it was counted elsewhere on the same block.
         transferred_vph, transferred_log_var: (n,) of ``transfer``.
         speed_log_sd: (n,) standard deviation of ln(speed); exact if not given.
 
@@ -273,6 +275,8 @@ def estimate_flow(
     counted = np.zeros(flow.shape, dtype=np.bool_)
     if measured_vph is not None:
         age_var = measured_log_var(np.zeros(flow.shape) if measured_age_s is None else measured_age_s, s)
+        if measured_extra_log_var is not None:
+            age_var = age_var + measured_extra_log_var
         counted = np.isfinite(measured_vph) & (age_var <= log_var)
         flow = np.where(counted, np.maximum(measured_vph, 0.0), flow)
         log_var = np.where(counted, age_var, log_var)

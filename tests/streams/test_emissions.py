@@ -128,6 +128,20 @@ def test_bounds_widen_when_a_counter_dies() -> None:
     assert wide[-1] > 2 * wide[0]
 
 
+def test_a_count_holds_for_its_whole_block_a_little_less_surely() -> None:
+    block = streets(kit.network()).block
+    at = next(k for k in range(len(block)) if (block == block[k]).sum() > 1)
+    s = kit.network().segments
+    free, _ = free_flow(s.speed_limit_kmh, s.road_class)
+    e = Emitter(kit.city(), kit.network(), free, streets(kit.network()).expected_kmh, block=block)
+    said = {r.segment_id: r for r in decoded(e.final(W, seen(W, estimate(30.0), counter(at, W, 600.0))), "emission-segment", 5)}
+    here = said[s.segment_id[at]].flow_vph
+    for k in np.flatnonzero(block == block[at]).tolist():
+        there = said[s.segment_id[k]]
+        assert (there.flow_source, there.flow_vph.value) == ("measured", here.value)
+        assert there.flow_vph.hi95 > here.hi95 or k == at
+
+
 def test_no_vehicles_emit_nothing() -> None:
     out = block(emitter(), sensors=counter(2, W, 0.0))
     segment = next(s for s in decoded(out, "emission-segment", 5) if s.segment_id == kit.network().segments.segment_id[2])
