@@ -54,7 +54,12 @@ OBSERVER = {
     "export": "snapshots",
     "feed_envelopes": REST,
 }
-FUSER = {"feed": "windows and fusion", "_records": "encode segment-state"}
+FUSER = {
+    "feed": "windows and fusion",
+    "_records": "encode segment-state",
+    "emitter.final": "emissions and their records",
+    "emitter.provisional": "emissions and their records",
+}
 
 
 class Clock:
