@@ -118,6 +118,10 @@ class ObserveStep:
         self.observer.restore(state)
 
 
+#: Products of the fuse step that say something of a window as a whole.
+OF_WINDOWS = frozenset({"segment-state", "area-state", "emission-segment", "emission-area", "emission-vehicle"})
+
+
 class FuseStep:
     """The fuse step behind the driver's face. A partial that does not decode is our own bug or a torn disk: it is not skipped.
 
@@ -164,9 +168,9 @@ class FuseStep:
             self._missing.discard((p.feed, p.partition))
             self._quiet_ms = max(self._quiet_ms, p.watermark_ms + FAST_MS)
         out = self.fuser.feed(p, offset)
-        if self._quiet_ms and (states := out.records.get("segment-state")) is not None:
-            kept = [o for o in states if o.time_ms >= self._quiet_ms]
-            out.records = {k: v for k, v in {**out.records, "segment-state": kept}.items() if v}
+        if self._quiet_ms:
+            kept = {p: [o for o in outs if p not in OF_WINDOWS or o.time_ms >= self._quiet_ms] for p, outs in out.records.items()}
+            out.records = {p: outs for p, outs in kept.items() if outs}
         return out
 
     def flush(self) -> bytes | None:

@@ -13,7 +13,7 @@ import pytest
 from connectors import recordings
 from connectors.envelope import SCHEMA, Envelope, encode
 from streams import partial as wire
-from streams.driver import DriverSettings, FuseStep, ObserveStep, PartitionDriver
+from streams.driver import OF_WINDOWS, DriverSettings, FuseStep, ObserveStep, PartitionDriver
 from streams.fuse import Fuser, FuseSettings
 from streams.ground import Ground, ObserveSettings
 from streams.observe import Observer
@@ -299,7 +299,7 @@ async def test_partials_of_another_network_are_left_out_and_keep_their_windows_q
     await feed(d, sink, [*foreign, *observed.partials[20:]])
     assert d.step.foreign == 20  # type: ignore[attr-defined]
     quiet_ms = wire.decode(foreign[-1]).watermark_ms + 120_000
-    assert all(int(i.split(":")[2]) >= quiet_ms for i in sink.ids if i.startswith("segment-state:"))
+    assert all(int(i.split(":")[2]) >= quiet_ms for i in sink.ids if i.split(":")[0] in OF_WINDOWS)
 
 
 async def test_a_state_that_is_ahead_of_the_log_tells_of_a_topic_made_anew(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
