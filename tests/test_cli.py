@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from commands.shared import network_folder
 from geo import store
 from models.clock import rfc3339
 from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE
 from models.topics import PRODUCTS
 from tests.streams import kit
-from tilannekuva import cli, network_folder
+from tilannekuva import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("models", "geo", "connectors", "streams", "serve", "deploy", "demo")
+ROOMS = ("models", "geo", "connectors", "streams", "serve", "deploy", "demo", "commands")
 LONGEST = 500
 #: Modules that may be longer, each with the reason. Empty is the aim.
 MAY_BE_LONG: dict[str, str] = {}

@@ -1,0 +1,85 @@
+"""What every command uses: the city with its overrides, its network, common options, running until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connectors import cities
+from connectors.cities import City
+from models.errors import ConfigError
+
+
+def data_folder() -> Path:
+    """Where built networks and the broker's data live: ``$TILANNEKUVA_DATA``, else ``~/.local/share/tilannekuva``."""
+    named = os.environ.get("TILANNEKUVA_DATA")
+    return Path(named) if named else Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "tilannekuva"
+
+
+def network_folder(city: City) -> Path:
+    """Where ``network build`` puts a city's network unless told otherwise."""
+    return data_folder() / "networks" / city.name
+
+
+def load_network(city: City, folder: Path | None) -> Any:
+    from geo import store
+
+    folder = folder or network_folder(city)
+    if not folder.exists():
+        raise ConfigError(
+            "network",
+            "folder",
+            str(folder),
+            f"a built network; make one: tilannekuva network build {city.name} --osm FILE (or --lines ZIP)",
+        )
+    return store.load(folder)
+
+
+def load_city(name: str, settings: tuple[str, ...] = ()) -> City:
+    """A city with ``--set KEY=VALUE`` applied; values are JSON, or text where they are not."""
+    overrides: dict[str, object] = {}
+    for s in settings:
+        key, eq, value = s.partition("=")
+        if not eq:
+            raise ConfigError("command line", "--set", s, "KEY=VALUE")
+        try:
+            overrides[key] = json.loads(value)
+        except ValueError:
+            overrides[key] = value
+    return cities.load(name, overrides or None)
+
+
+def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run until SIGTERM or Ctrl-C, then stop cleanly."""
+
+    async def body() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for s in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(s, stop.set)
+        await main(stop)
+
+    asyncio.run(body())
+
+
+with_broker = click.option(
+    "--broker", default="127.0.0.1:9092", show_default=True, envvar="TILANNEKUVA_BROKER", help="Kafka address, HOST:PORT."
+)
+with_prefix = click.option("--prefix", default="", help="Put before every topic name, e.g. replay.storm. (a replay has topics of its own).")
+with_network = click.option(
+    "--network", type=click.Path(path_type=Path), help="Folder of a built network; default: where `network build` puts it."
+)
+with_settings = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the city file, e.g. feeds.hfp.mqtt.url=mqtt://127.0.0.1:1883.",
+)

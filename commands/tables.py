@@ -1,0 +1,104 @@
+"""Commands about topics and tables: what is published, and emission factors by row."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import click
+
+from commands.shared import load_city, run, with_broker, with_prefix
+from connectors import cities
+from models.errors import EXIT_FAILED
+
+
+@click.command(epilog="Example: tilannekuva topics helsinki --check --broker kafka1:9092")
+@click.argument("names", metavar="[CITY]...", nargs=-1)
+@click.option("--apply", "do", flag_value="apply", help="Create topics that are missing and alter those that differ.")
+@click.option("--check", "do", flag_value="check", help="Compare the broker with the definition; exit 1 on any difference.")
+@click.option("--replication", default=1, show_default=True, help="Copies of topics that are created.")
+@with_broker
+@with_prefix
+def topics(names: tuple[str, ...], do: str | None, replication: int, broker: str, prefix: str) -> None:
+    """The table of topics of a CITY (name, key, record, retention, licence); on the broker with --apply and --check."""
+    from models.topics import PRODUCTS, open_topic
+
+    chosen = [load_city(n) for n in names or cities.names()]
+    if do is None:
+        for c in chosen:
+            for p in PRODUCTS.values():
+                kept = "for ever" if p.retention_ms < 0 else f"{p.retention_ms / 86_400_000:g} d"
+                click.echo(
+                    f"{open_topic(c.name, p.name, prefix):45} key {p.key:18} {p.record.__name__:20} {p.cleanup:15} {kept:9} {c.licence}"
+                )
+        return
+    from aiokafka.errors import KafkaError
+
+    from streams import topics_admin
+
+    wanted = topics_admin.wanted_of(chosen, prefix)
+    left: list[topics_admin.Difference] = []
+
+    async def main(stop: asyncio.Event) -> None:
+        if do == "check":
+            left.extend(await topics_admin.check(broker, wanted))
+            return
+        mended, cannot = await topics_admin.apply(broker, wanted, replication=replication)
+        left.extend(cannot)
+        for d in mended:
+            click.echo(f"mended  {d}")
+
+    try:
+        run(main)
+    except (KafkaError, RuntimeError) as e:
+        click.echo(f"topics: {e}", err=True)
+        sys.exit(EXIT_FAILED)
+    for d in left:
+        click.echo(f"differs {d}")
+    if left:
+        sys.exit(EXIT_FAILED)
+    click.echo(f"{len(wanted)} topics are as defined")
+
+
+@click.command(epilog="Example: tilannekuva tail mobility.helsinki.segment-state.v1 | jq .speed_kmh")
+@click.argument("topic")
+@click.option("--count", type=int, help="Stop after so many records.")
+@click.option("--from-beginning", is_flag=True)
+@with_broker
+def tail(topic: str, count: int | None, from_beginning: bool, broker: str) -> None:
+    """Print the records of an open TOPIC as they come, one JSON object a line."""
+    from aiokafka import AIOKafkaConsumer
+
+    async def main(stop: asyncio.Event) -> None:
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=broker, auto_offset_reset="earliest" if from_beginning else "latest", enable_auto_commit=False
+        )
+        await consumer.start()
+        seen = 0
+        try:
+            while not stop.is_set() and (count is None or seen < count):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    for r in records:
+                        if r.value is not None and (count is None or seen < count):
+                            click.echo(r.value.decode())
+                            seen += 1
+        finally:
+            await consumer.stop()
+
+    run(main)
+
+
+@click.command(epilog="Example: tilannekuva factors --csv questions.csv > answers.csv")
+@click.option(
+    "--csv",
+    "file",
+    required=True,
+    type=click.File("r"),
+    help="Rows with category, fuel, segment, euro, technology, pollutant, speed_kmh, road_slope, load, mode.",
+)
+def factors(file: Any) -> None:
+    """Emission factors by row: the same rows come back with value, unit, row_id and guard."""
+    from models.emissions import csv_rows
+
+    csv_rows.run(file, sys.stdout)
