@@ -15,8 +15,10 @@ from typing import Any
 import click
 
 from commands import checks, history, networks, tables
-from commands.shared import data_folder, load_city, load_network, run, with_broker, with_network, with_prefix, with_settings
+from commands.shared import data_folder, load_cities, load_network, run, with_broker, with_network, with_prefix, with_settings
 from connectors import cities
+from connectors.cities import City
+from connectors.tasks import until_first
 from models import logs
 from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE, ConfigError
 
@@ -57,27 +59,28 @@ def cli(log_level: str) -> None:
 
 @cli.command(epilog="Example: tilannekuva connect helsinki hfp")
 @click.argument("city")
-@click.argument("feeds", nargs=-1)
+@click.argument("more", metavar="[FEED]... | [CITY]...", nargs=-1)
 @with_broker
 @with_prefix
 @with_settings
-def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, settings: tuple[str, ...]) -> None:
-    """Connectors: feeds of a CITY into raw topics, as received."""
+def connect(city: str, more: tuple[str, ...], broker: str, prefix: str, settings: tuple[str, ...]) -> None:
+    """Connectors: feeds of a CITY into raw topics, as received; or all feeds of several cities in one process."""
     from connectors.run import connect as run_connectors
     from streams.admin import ensure_topics
 
-    c = load_city(city, settings)
-    names = [c.feed(f).name for f in feeds] or [f.name for f in c.feeds]
+    others = {n for n in more if n in cities.names() or n.endswith(".toml")}
+    chosen = load_cities([city, *more] if others and others == set(more) else [city], settings)
+    feeds = [chosen[0].feed(f).name for f in more] if len(chosen) == 1 else []
 
-    async def main(stop: asyncio.Event) -> None:
+    async def one(c: City, stop: asyncio.Event) -> None:
         await ensure_topics(broker, c, prefix)
-        await run_connectors(c, names, broker, prefix=prefix, stop=stop)
+        await run_connectors(c, feeds, broker, prefix=prefix, stop=stop)
 
-    run(main)
+    run(lambda stop: until_first(one(c, stop) for c in chosen))
 
 
 @cli.command(epilog="Example: tilannekuva process helsinki --broker kafka1:9092")
-@click.argument("city")
+@click.argument("names", metavar="CITY...", nargs=-1, required=True)
 @click.option("--stage", "stages", multiple=True, type=click.Choice(["observe", "fuse"]), help="Only this stage; default both.")
 @click.option("--instance", default="1", show_default=True, help="Name of this worker among those of the city.")
 @click.option("--replication", default=1, show_default=True, help="Copies of topics that are created.")
@@ -94,7 +97,7 @@ def connect(city: str, feeds: tuple[str, ...], broker: str, prefix: str, setting
 @with_network
 @with_settings
 def process(
-    city: str,
+    names: tuple[str, ...],
     stages: tuple[str, ...],
     instance: str,
     replication: int,
@@ -106,21 +109,24 @@ def process(
     network: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """The Faust worker of a CITY: observe and fuse. Start more of them to share the work."""
+    """The Faust worker of a CITY: observe and fuse. Start more of them to share the work; several small cities may share one."""
     from streams import memory
     from streams.worker import CityWorker, WorkerSettings, run_worker
 
-    c = load_city(city, settings)
-    net = load_network(c, network)
+    chosen = load_cities(names, settings)
+    for option, value in (("--network", network), ("--metrics-port", metrics_port)):
+        if value is not None and len(chosen) > 1:
+            raise ConfigError("command line", option, str(value), "one CITY; networks of several are read where `network build` puts them")
+    nets = [load_network(c, network) for c in chosen]
     s = WorkerSettings(
         bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication,  # type: ignore[arg-type]
         until_end=until_end, session_timeout_s=session_timeout, metrics_port=metrics_port,
     )  # fmt: skip
 
     async def main(stop: asyncio.Event) -> None:
-        worker = CityWorker(c, net, s)
+        workers = [CityWorker(c, net, s) for c, net in zip(chosen, nets, strict=True)]
         memory.settle()
-        await run_worker(worker, stop)
+        await until_first(run_worker(w, stop) for w in workers)
 
     run(main)
 
@@ -146,7 +152,7 @@ def serve(
     """Gateway and dashboard of one or more cities."""
     from serve import gateway
 
-    chosen = [load_city(n, settings) for n in names or cities.names()]
+    chosen = load_cities(names or cities.names(), settings)
 
     async def main(stop: asyncio.Event) -> None:
         await gateway.serve(
@@ -180,8 +186,8 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
     """Everything on one machine with the live feeds."""
     from demo.everything import up as run_up
 
-    for n in names:
-        load_network(load_city(n, settings), None)
+    for c in load_cities(names, settings):
+        load_network(c, None)
     sys.exit(
         asyncio.run(
             run_up(list(names), broker=broker, for_s=for_s, port=port, embedded=embedded, data=data_folder() / "up", settings=settings)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +42,32 @@ def load_network(city: City, folder: Path | None) -> Any:
     return store.load(folder)
 
 
-def load_city(name: str, settings: tuple[str, ...] = ()) -> City:
-    """A city with ``--set KEY=VALUE`` applied; values are JSON, or text where they are not."""
-    overrides: dict[str, object] = {}
+def load_cities(names: Sequence[str], settings: Sequence[str] = ()) -> list[City]:
+    """Cities with ``--set KEY=VALUE`` applied; values are JSON, or text where they are not. ``CITY:KEY=VALUE`` is for that one alone.
+
+    Raises:
+        ConfigError: a city twice, or a setting for a city that is not among them.
+    """
+    own: dict[str, dict[str, object]] = {Path(n).stem: {} for n in names}
+    if len(own) < len(names):
+        raise ConfigError("command line", "CITY", " ".join(names), "each city once")
     for s in settings:
         key, eq, value = s.partition("=")
-        if not eq:
-            raise ConfigError("command line", "--set", s, "KEY=VALUE")
+        city, colon, rest = key.rpartition(":")
+        if not eq or (colon and city not in own):
+            raise ConfigError("command line", "--set", s, f"KEY=VALUE, or CITY:KEY=VALUE with a city of {', '.join(own)}")
         try:
-            overrides[key] = json.loads(value)
+            meant: object = json.loads(value)
         except ValueError:
-            overrides[key] = value
-    return cities.load(name, overrides or None)
+            meant = value
+        for overrides in [own[city]] if colon else own.values():
+            overrides[rest] = meant
+    return [cities.load(n, own[Path(n).stem] or None) for n in names]
+
+
+def load_city(name: str, settings: Sequence[str] = ()) -> City:
+    """One city, see ``load_cities``."""
+    return load_cities([name], settings)[0]
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -81,5 +95,5 @@ with_settings = click.option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Replace a value of the city file, e.g. feeds.hfp.mqtt.url=mqtt://127.0.0.1:1883.",
+    help="Replace a value of the city file, e.g. feeds.hfp.mqtt.url=mqtt://127.0.0.1:1883; of several cities, CITY:KEY=VALUE is for one.",
 )

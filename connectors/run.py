@@ -42,6 +42,7 @@ from connectors.oulunliikenne import fetch as oulunliikenne
 from connectors.polling import Answer, Poller, Refused, Unavailable
 from connectors.siri import fetch as siri
 from connectors.tampere_lights import fetch as tampere_lights
+from connectors.tasks import until_first
 from models.clock import rfc3339
 from models.errors import ConfigError
 from models.records import DeadLetter
@@ -140,24 +141,12 @@ async def connect(
     )
     await producer.start()
     try:
-        await _until_first([asyncio.create_task(c.run(producer, prefix, stop), name=c.feed.name) for c in connectors])
+        await until_first(c.run(producer, prefix, stop) for c in connectors)
     finally:
         try:
             await asyncio.wait_for(producer.stop(), 10)
         except (TimeoutError, KafkaError) as e:
             log.warning("producer did not stop cleanly", extra={"detail": repr(e)})
-
-
-async def _until_first(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for all; the first failure ends the others and is raised."""
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class FeedConnector:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from commands.shared import network_folder
+from commands.shared import load_cities, network_folder
 from geo import store
 from models.clock import rfc3339
 from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE
@@ -85,6 +85,11 @@ def test_a_bad_city_file_is_refused_with_its_key_before_anything_is_touched(
     (["topics", "helsinky"], "helsinki"),
     (["connect", "helsinki", "hpf"], "hfp"),
     (["connect", "helsinki", "--set", "feeds.hfp.cadence_s"], "KEY=VALUE"),
+    (["connect", "turku", "helsinky"], "helsinky"),
+    (["connect", "turku", "oulu", "--set", "tampere:feeds.tms.cadence_s=1"], "tampere:feeds.tms.cadence_s=1"),
+    (["connect", "turku", "oulu", "--set", "oulu:feeds.nix.cadence_s=1"], "oulu.toml"),
+    (["process", "turku", "oulu", "turku"], "each city once"),
+    (["process", "turku", "oulu", "--network", "x"], "--network"),
     (["connect", "helsinki", "--set", "feeds.nix.cadence_s=1"], "feeds.nix.cadence_s"),
     (["check", "helsinki"], "network build"),
     (["process", "helsinki"], "network build"),
@@ -212,3 +217,10 @@ def test_our_own_bug_is_told_whole_and_exits_70(monkeypatch: pytest.MonkeyPatch)
 
 def test_networks_lie_where_the_environment_says(tmp_path: Path) -> None:
     assert network_folder(kit.city()) == tmp_path / "data" / "networks" / "helsinki"
+
+
+def test_a_setting_of_several_cities_is_for_all_of_them_or_for_one() -> None:
+    turku, oulu = load_cities(["turku", "oulu"], ["feeds.tms.cadence_s=30", 'oulu:title="Oulu 2"', "oulu:feeds.oulunliikenne=null"])
+    assert (turku.title, oulu.title) == ("Turku", "Oulu 2")
+    assert turku.feed("tms").cadence_s == oulu.feed("tms").cadence_s == 30
+    assert "oulunliikenne" not in [f.name for f in oulu.feeds]
