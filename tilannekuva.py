@@ -21,6 +21,7 @@ from connectors.cities import City
 from connectors.tasks import until_first
 from models import logs
 from models.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_SOFTWARE, ConfigError
+from models.topics import raw_topic
 
 log = logging.getLogger("tilannekuva")
 
@@ -73,7 +74,8 @@ def connect(city: str, more: tuple[str, ...], broker: str, prefix: str, settings
     feeds = [chosen[0].feed(f).name for f in more] if len(chosen) == 1 else []
 
     async def one(c: City, stop: asyncio.Event) -> None:
-        await ensure_topics(broker, c, prefix)
+        raw = {raw_topic(c.raw_city, f, prefix) for f in feeds or [f.name for f in c.feeds]}
+        await ensure_topics(broker, c, prefix, only=raw)
         await run_connectors(c, feeds, broker, prefix=prefix, stop=stop)
 
     run(lambda stop: until_first(one(c, stop) for c in chosen))

@@ -68,12 +68,10 @@ def topics(names: tuple[str, ...], do: str | None, replication: int, broker: str
 @with_broker
 def tail(topic: str, count: int | None, from_beginning: bool, broker: str) -> None:
     """Print the records of an open TOPIC as they come, one JSON object a line."""
-    from aiokafka import AIOKafkaConsumer
+    from connectors.kafka import make_consumer
 
     async def main(stop: asyncio.Event) -> None:
-        consumer = AIOKafkaConsumer(
-            topic, bootstrap_servers=broker, auto_offset_reset="earliest" if from_beginning else "latest", enable_auto_commit=False
-        )
+        consumer = make_consumer(topic, bootstrap=broker, auto_offset_reset="earliest" if from_beginning else "latest")
         await consumer.start()
         seen = 0
         try:

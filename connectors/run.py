@@ -104,7 +104,6 @@ async def connect(
     *,
     stop: asyncio.Event,
     prefix: str = "",
-    security: Mapping[str, Any] | None = None,
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     registry: CollectorRegistry | None = None,
     env: Mapping[str, str] = os.environ,
@@ -115,7 +114,6 @@ async def connect(
         feeds: names in the city file; empty means all.
         bootstrap: Kafka's address.
         prefix: of topics, as in ``models.topics``.
-        security: further arguments of aiokafka's producer: ``security_protocol``, ``ssl_context``, ``sasl_...``.
         now_ms: the clock of ingest times.
         registry: where metrics are kept; None keeps none that anybody sees.
         env: where secrets are.
@@ -136,7 +134,6 @@ async def connect(
         max_batch_bytes=512 * 1024,
         max_request_bytes=4 * MAX_MESSAGE_BYTES,
         request_timeout_ms=DELIVERY_MS,
-        security=security,
         env=env,
     )
     await producer.start()

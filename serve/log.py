@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka import make_consumer
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS, open_topic
 from serve.marks import Place
 from serve.ring import Entry
@@ -55,8 +56,8 @@ class Log(Protocol):
 class KafkaLog:
     """The log as the broker keeps it. A consumer for each stretch: no group, nothing committed."""
 
-    def __init__(self, bootstrap: str, prefix: str = "", security: Mapping[str, Any] | None = None) -> None:
-        self.bootstrap, self.prefix, self.security = bootstrap, prefix, dict(security or {})
+    def __init__(self, bootstrap: str, prefix: str = "") -> None:
+        self.bootstrap, self.prefix = bootstrap, prefix
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     @asynccontextmanager
@@ -68,16 +69,14 @@ class KafkaLog:
         """
         places = {TopicPartition(open_topic(city, place[0], self.prefix), place[1]): place for place in stretch.wanted}
         await asyncio.wait_for(self._turns.acquire(), STALL_S)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap,
+        consumer = make_consumer(
+            bootstrap=self.bootstrap,
             group_id=None,
-            enable_auto_commit=False,
             auto_offset_reset="none",
             request_timeout_ms=10_000,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES // 8,
             fetch_max_bytes=MAX_MESSAGE_BYTES // 4,
             fetch_max_wait_ms=50,
-            **self.security,
         )
         try:
             await consumer.start()

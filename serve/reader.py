@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from connectors.kafka import make_admin, make_consumer
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS
 from serve.state import VEHICLE_MEMORY_MS, Applied, Picture
 
@@ -104,17 +105,16 @@ class Reader:
             pause_s = min(10.0, pause_s * 2)
 
     async def _session(self, stop: asyncio.Event) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap,
+        consumer = make_consumer(
+            bootstrap=self.bootstrap,
             group_id=None,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=10_000,
             fetch_max_bytes=2 * MAX_MESSAGE_BYTES,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             metadata_max_age_ms=30_000,
         )
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, request_timeout_ms=10_000)
+        admin = make_admin(self.bootstrap, request_timeout_ms=10_000)
         probe: asyncio.Task[None] | None = None
         try:
             await consumer.start()

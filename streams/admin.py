@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import ClusterAuthorizationFailedError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from connectors.cities import City
+from connectors.kafka import make_admin, make_consumer
 from models.topics import TopicSettings, settings
 
 #: A new topic's partitions have leaders within this, seconds, or something is wrong with the broker.
@@ -19,9 +19,9 @@ LEADERS_S = 30.0
 
 
 @asynccontextmanager
-async def admin_of(bootstrap: str, security: dict[str, Any] | None = None) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_of(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client, started and closed."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, **(security or {}))
+    admin = make_admin(bootstrap)
     await admin.start()
     try:
         yield admin
@@ -30,20 +30,32 @@ async def admin_of(bootstrap: str, security: dict[str, Any] | None = None) -> As
 
 
 async def ensure_topics(
-    bootstrap: str, city: City, prefix: str = "", *, replication: int = 1, security: dict[str, Any] | None = None
+    bootstrap: str, city: City, prefix: str = "", *, replication: int = 1, only: Collection[str] | None = None
 ) -> list[str]:
     """Create the topics of a city that are missing, wait until they can be written; returns their names. Existing topics are left as they are.
 
+    Args:
+        bootstrap: the broker's address.
+        city: whose topics.
+        prefix: of all names.
+        replication: copies of what is created.
+        only: names of the topics that the caller uses; all by default. Where there are access rules, nobody sees more than those.
+
     Raises:
+        OSError: this user may not create one that is missing.
         RuntimeError: the broker refused one for another reason than that it exists, or has given it no leader in ``LEADERS_S``.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap) as admin:
         have = set(await admin.list_topics())
-        wanted = settings(city.name, city.partitions(), prefix, city.raw_city)
+        wanted = [t for t in settings(city.name, city.partitions(), prefix, city.raw_city) if only is None or t.name in only]
         missing: list[TopicSettings] = [t for t in wanted if t.name not in have]
         if missing:
             response = await admin.create_topics([NewTopic(t.name, t.partitions, replication, topic_configs=t.config) for t in missing])
             for topic, code, *message in response.topic_errors:
+                if code in (TopicAuthorizationFailedError.errno, ClusterAuthorizationFailedError.errno):
+                    raise PermissionError(
+                        f"{topic} is not there, or not to be seen, and may not be created by this user: tilannekuva topics --apply"
+                    )
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise RuntimeError(f"{topic} could not be created: error {code} {message}")
         await _leaders(admin, [t.name for t in wanted])
@@ -66,14 +78,14 @@ async def _leaders(admin: AIOKafkaAdminClient, topics: list[str]) -> None:
 class Probe:
     """Looks at the broker beside the consumer group: where logs end, and what the group has committed. Its own connections, so that it sees what a stuck client does not."""
 
-    def __init__(self, bootstrap: str, group: str, security: dict[str, Any] | None = None) -> None:
-        self.bootstrap, self.group, self.security = bootstrap, group, security or {}
+    def __init__(self, bootstrap: str, group: str) -> None:
+        self.bootstrap, self.group = bootstrap, group
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
 
     async def start(self) -> None:
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap, **self.security)
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False, **self.security)
+        self._admin = make_admin(self.bootstrap)
+        self._consumer = make_consumer(bootstrap=self.bootstrap)
         await self._admin.start()
         await self._consumer.start()
 

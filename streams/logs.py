@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka import make_consumer
 from models.topics import MAX_MESSAGE_BYTES
 
 #: How far back a state is made again without a snapshot, milliseconds of log time. Vehicles are forgotten after 30 minutes and windows close after 3.5; the estimator's
@@ -21,17 +21,14 @@ class Log:
     Args:
         bootstrap: the broker's address.
         append_times: record timestamps say when a record was appended, not the log time (replays): a state is made again from the beginning then.
-        security: further arguments of aiokafka's consumer.
     """
 
-    def __init__(self, bootstrap: str, *, append_times: bool = False, security: dict[str, Any] | None = None) -> None:
-        self.bootstrap, self.append_times, self.security = bootstrap, append_times, security or {}
+    def __init__(self, bootstrap: str, *, append_times: bool = False) -> None:
+        self.bootstrap, self.append_times = bootstrap, append_times
 
     @asynccontextmanager
     async def _consumer(self, tp: TopicPartition) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES, **self.security
-        )
+        consumer = make_consumer(bootstrap=self.bootstrap, max_partition_fetch_bytes=MAX_MESSAGE_BYTES)
         await consumer.start()
         try:
             consumer.assign([tp])

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka import make_consumer
 from geo.network import I64, Network
 from geo.project import Plane
 from models.records import Segment, encode
@@ -71,16 +72,14 @@ def _by_node(node: I64) -> Any:
     return rows
 
 
-async def publish_segments(bootstrap: str, writer: Writer, network: Network, security: dict[str, Any] | None = None) -> int:
+async def publish_segments(bootstrap: str, writer: Writer, network: Network) -> int:
     """Bring the topic ``segment`` to this network; returns the number of records written, 0 when it was there already.
 
     Segments that are gone get a tombstone first. The network's last segment is written last, and compaction keeps the newest of each key in its place: so a topic that ends
     with that segment in this version holds all of it, and one whose writer was interrupted does not.
     """
     topic, n = writer.topic("segment"), len(network.segments)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=MAX_MESSAGE_BYTES, **(security or {})
-    )
+    consumer = make_consumer(bootstrap=bootstrap, max_partition_fetch_bytes=MAX_MESSAGE_BYTES)
     await consumer.start()
     try:
         tp = TopicPartition(topic, 0)

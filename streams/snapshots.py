@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from connectors.kafka import make_consumer
 from models.topics import STATE_PARTITIONS
 from streams.writer import Writer
 
@@ -97,8 +97,8 @@ def unpack(messages: list[bytes], owner: str) -> list[Snapshot]:
 class SnapshotStore:
     """Snapshots of one city's workers on its state topic."""
 
-    def __init__(self, bootstrap: str, topic: str, security: dict[str, Any] | None = None) -> None:
-        self.bootstrap, self.topic, self.security = bootstrap, topic, security or {}
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.bootstrap, self.topic = bootstrap, topic
 
     async def write(self, writer: Writer, snapshot: Snapshot, log_ms: int) -> None:
         """Hand a snapshot to the producer; durable after ``writer.settle``."""
@@ -107,9 +107,7 @@ class SnapshotStore:
 
     async def read(self, owner: str) -> list[Snapshot]:
         """Sound snapshots of an owner, highest offset first. Reads the newest messages of the partition, and more of them until it finds one."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 * CHUNK_BYTES, **self.security
-        )
+        consumer = make_consumer(bootstrap=self.bootstrap, max_partition_fetch_bytes=8 * CHUNK_BYTES)
         await consumer.start()
         try:
             tp = TopicPartition(self.topic, state_partition(owner))

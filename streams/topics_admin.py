@@ -67,27 +67,25 @@ def wanted_of(cities: Sequence[City], prefix: str = "") -> list[TopicSettings]:
     return [t for city in cities for t in settings(city.name, city.partitions(), prefix)]
 
 
-async def check(bootstrap: str, wanted: Sequence[TopicSettings], security: dict[str, Any] | None = None) -> list[Difference]:
+async def check(bootstrap: str, wanted: Sequence[TopicSettings]) -> list[Difference]:
     """Compare a running broker with the definition.
 
     Raises:
         KafkaError: it does not answer.
         RuntimeError: it does not tell its settings.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap) as admin:
         return differences(wanted, await _found(admin, wanted))
 
 
-async def apply(
-    bootstrap: str, wanted: Sequence[TopicSettings], *, replication: int = 1, security: dict[str, Any] | None = None
-) -> tuple[list[Difference], list[Difference]]:
+async def apply(bootstrap: str, wanted: Sequence[TopicSettings], *, replication: int = 1) -> tuple[list[Difference], list[Difference]]:
     """Create what is missing and alter what differs. Returns what was mended, and what cannot be.
 
     Raises:
         KafkaError: the broker does not answer.
         RuntimeError: it refused a change.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap) as admin:
         found = await _found(admin, wanted)
         wrong = differences(wanted, found)
         by_name = {t.name: t for t in wanted}

@@ -25,7 +25,7 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.cities import City
-from connectors.kafka import make_producer
+from connectors.kafka import make_producer, security
 from geo.network import Network
 from models.errors import EXIT_SOFTWARE
 from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_topic
@@ -133,6 +133,19 @@ def end(code: int) -> None:
     os._exit(code)
 
 
+def credentials() -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """What the other clients are made with (`connectors.kafka.security`), in Faust's words."""
+    s = security()
+    if "sasl_mechanism" in s:
+        return faust.SASLCredentials(
+            username=s["sasl_plain_username"],
+            password=s["sasl_plain_password"],
+            ssl_context=s.get("ssl_context"),
+            mechanism=s["sasl_mechanism"],
+        )
+    return faust.SSLCredentials(context=s["ssl_context"]) if s else None
+
+
 class CityWorker:
     """All that one worker process holds of one city."""
 
@@ -161,7 +174,8 @@ class CityWorker:
         s = self.settings
         app = faust.App(
             self.group,
-            broker=f"kafka://{s.bootstrap}",
+            broker=";".join(f"kafka://{address}" for address in s.bootstrap.split(",")),
+            broker_credentials=credentials(),
             autodiscover=False,
             web_enabled=False,
             datadir=tempfile.gettempdir(),  # for its tables, of which there are none
