@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from commands import checks, history, networks, tables
+from commands import access, checks, history, networks, tables
 from commands.shared import data_folder, load_cities, load_network, run, with_broker, with_network, with_prefix, with_settings
 from connectors import cities
 from connectors.cities import City
@@ -197,7 +197,7 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
     )
 
 
-for command in (history.replay, networks.network, tables.topics, checks.check, checks.conform, tables.tail, tables.factors):
+for command in (access.access, history.replay, networks.network, tables.topics, checks.check, checks.conform, tables.tail, tables.factors):
     cli.add_command(command)
 
 

@@ -23,6 +23,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import string
 import struct
 import subprocess
@@ -79,6 +80,7 @@ class Broker(ABC):
         self._dir = Path(data_dir).resolve() if data_dir is not None else None
         self._wanted_port = port
         self._port = 0
+        self.tls: ssl.SSLContext | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 
@@ -210,7 +212,7 @@ class Broker(ABC):
     def _await_answer(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + self.first_answer_s
-        while not answers(self._port):
+        while not answers(self._port, self.tls):
             if (code := self._process.poll()) is not None:
                 raise BrokerError(f"{self.kind} ended at its start with {code}: {self._log_tail()}")
             if time.monotonic() > deadline:
@@ -257,6 +259,7 @@ class KafkaBroker(Broker):
         port: see `Broker`.
         properties: broker settings over those of ``server.properties``.
         heap: largest heap, ``-Xmx``; by default ``$KAFKA_HEAP``, else 192m.
+        tls: how to ask whether it answers, where its listener speaks TLS.
     """
 
     kind = "kafka"
@@ -267,8 +270,10 @@ class KafkaBroker(Broker):
         port: int = 0,
         properties: Mapping[str, object] | None = None,
         heap: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(data_dir, port)
+        self.tls = tls
         self.properties = dict(properties or {})
         self.heap = heap or os.environ.get("KAFKA_HEAP") or "192m"
 
@@ -393,14 +398,17 @@ def free_port(but: int = 0) -> int:
     raise BrokerError(f"no free port between {PORTS.start} and {PORTS.stop}")
 
 
-def answers(port: int) -> bool:
+def answers(port: int, tls: ssl.SSLContext | None = None) -> bool:
     """Does a Kafka broker on this port of loopback say that at least one broker is up? (Metadata v1, no topics.)
 
     An open port is not enough: Kafka opens it before it serves requests.
     """
     request = struct.pack(">hhi", 3, 1, 1) + struct.pack(">h", -1) + struct.pack(">i", 0)
     try:
-        with socket.create_connection((HOST, port), timeout=2) as connection:
+        with (
+            socket.create_connection((HOST, port), timeout=2) as plain,
+            tls.wrap_socket(plain, server_hostname=HOST) if tls else plain as connection,
+        ):
             connection.sendall(struct.pack(">i", len(request)) + request)
             answer = b""
             while len(answer) < 12:  # length, correlation id, number of brokers
