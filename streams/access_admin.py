@@ -32,7 +32,7 @@ async def check(
         KafkaError: the broker does not answer.
         RuntimeError: it refuses, e.g. because it has no authorizer or the user is no administrator.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap, **(security or {})) as admin:
         have, beyond = await _found(admin)
         extra = [str(r) for r in sorted(have - set(wanted))] + beyond
         return sorted(set(wanted) - have), extra, await _other_quotas(admin, quotas)
@@ -47,7 +47,7 @@ async def apply(
         KafkaError: the broker does not answer.
         RuntimeError: it refused.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap, **(security or {})) as admin:
         have, _ = await _found(admin)
         missing = sorted(set(wanted) - have)
         for r in missing:
@@ -71,7 +71,7 @@ async def set_passwords(bootstrap: str, passwords: Mapping[str, str], security: 
         KafkaError: the broker does not answer.
         RuntimeError: it refused.
     """
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap, **(security or {})) as admin:
         answer = await admin._send_to_controller(AlterScramUsers([(u, p, secrets.token_bytes(32)) for u, p in sorted(passwords.items())]))
         for user, code, message, _ in answer.results:
             _raise(code, message, f"the password of {user}")
@@ -79,7 +79,7 @@ async def set_passwords(bootstrap: str, passwords: Mapping[str, str], security: 
 
 async def revoke(bootstrap: str, user: str, security: dict[str, Any] | None = None) -> int:
     """Take every right from a user; returns how many rules that were."""
-    async with admin_of(bootstrap, security) as admin:
+    async with admin_of(bootstrap, **(security or {})) as admin:
         answer = await admin._send_to_controller(DeleteAclsRequest(ANY, None, ANY, f"User:{user}", None, ANY, ANY))
         removed = 0
         for code, message, matching in answer.filter_responses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -19,9 +20,9 @@ LEADERS_S = 30.0
 
 
 @asynccontextmanager
-async def admin_of(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, started and closed."""
-    admin = make_admin(bootstrap)
+async def admin_of(bootstrap: str, **settings: Any) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, started and closed. ``settings``: of aiokafka's, over those of the environment."""
+    admin = make_admin(bootstrap, **settings)
     await admin.start()
     try:
         yield admin

@@ -63,7 +63,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 
 async def _prepare(made: Secure) -> None:
-    async with admin_of(made.broker.address, made.admin) as admin:
+    async with admin_of(made.broker.address, **made.admin) as admin:
         await admin.create_topics([NewTopic(t, 1, 1) for t in TOPICS])
     producer = AIOKafkaProducer(bootstrap_servers=made.broker.address, **made.admin)
     async with producer:
@@ -104,7 +104,7 @@ async def may_read(secure: Secure, user: str, topic: str) -> bool:
 
 
 async def may_join(secure: Secure, user: str, group: str) -> bool:
-    async with admin_of(secure.public, secure.user(user, password(user))) as admin:
+    async with admin_of(secure.public, **secure.user(user, password(user))) as admin:
         for _ in range(150):
             try:
                 await admin.list_consumer_group_offsets(group)
@@ -127,7 +127,7 @@ async def test_each_user_may_do_what_the_table_says_and_nothing_else(secure: Sec
 
 @pytest.mark.parametrize("user", sorted(READS))
 async def test_nobody_but_an_administrator_makes_topics_alters_them_or_grants_rights(secure: Secure, user: str) -> None:
-    async with admin_of(secure.public, secure.user(user, password(user))) as admin:
+    async with admin_of(secure.public, **secure.user(user, password(user))) as admin:
         made = await admin.create_topics([NewTopic("mobility.turku.mine.v1", 1, 1)])
         assert [code for _, code, *_ in made.topic_errors] in ([29], [31])
         altered = await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "raw.turku.foli", {"retention.ms": "1"})])
@@ -174,14 +174,14 @@ async def test_a_certificate_is_renewed_while_a_client_stays_connected(secure: S
         tp = TopicPartition("mobility.turku.segment-state.v1", 0)
         consumer.assign([tp])
         serial = secure.issue(secure.keystore, "broker")
-        async with admin_of(secure.broker.address, secure.admin) as admin:
+        async with admin_of(secure.broker.address, **secure.admin) as admin:
             location = {f"listener.name.{name}.ssl.keystore.location": str(secure.keystore) for name in ("public", "internal")}
             answers = await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", location)])
             assert [r[0] for answer in answers for r in answer.resources] == [0]
-        for _ in range(100):  # the broker takes it up when the change comes back to it through its own log
+        for _ in range(300):  # the broker takes it up when the change comes back to it through its own log
             if secure.shown() != before:
                 break
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         assert secure.shown() == serial
         assert await may_write(secure, "process-turku", tp.topic)
         await consumer.seek_to_end()
