@@ -30,6 +30,7 @@ class Street:
     opposite: str | None = None  #: segment_id of the same street in the other direction
     name: str | None = None
     osm_way_ids: list[int] = field(default_factory=list)
+    osm_node_ids: list[int] = field(default_factory=list)  #: of every vertex, in the direction of travel
 
 
 def segments(streets: Sequence[Street]) -> Segments:
@@ -63,6 +64,7 @@ def segments(streets: Sequence[Street]) -> Segments:
         opposite=np.array([place.get(row.opposite, -1) if row.opposite else -1 for row in rows], np.int64),
         name=[row.name for row in rows],
         osm_way_ids=[list(row.osm_way_ids) for row in rows],
+        osm_node_ids=[list(row.osm_node_ids) for row in rows],
     )
 
 

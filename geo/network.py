@@ -50,6 +50,7 @@ class Segments:
     opposite: I64  #: index of the same street in the other direction, -1 none
     name: list[str | None]
     osm_way_ids: list[list[int]]
+    osm_node_ids: list[list[int]] = field(default_factory=list)  #: of every vertex; empty lists, or none at all, where they are not known
 
     def __len__(self) -> int:
         return len(self.segment_id)

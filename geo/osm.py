@@ -179,6 +179,7 @@ def _streets(
                     opposite=ids[not forward] if len(driven) == 2 else None,
                     name=tags.get("name"),
                     osm_way_ids=[way.way_id],
+                    osm_node_ids=nodes if forward else nodes[::-1],
                 )
             )
     return streets

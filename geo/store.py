@@ -28,6 +28,8 @@ from models.errors import ConfigError
 
 #: Changes when a folder written before can no longer be read.
 FORMAT = 1
+#: A column that folders written before it do not have.
+LATER = "osm_node_ids"
 TABLES = ("segments", "shapes", "pieces", "stops", "trips", "starts", "routes")
 
 _MM = pa.list_(pa.int64())
@@ -47,6 +49,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "opposite": pa.int64(),
             "name": pa.string(),
             "osm_way_ids": pa.list_(pa.int64()),
+            "osm_node_ids": pa.list_(pa.int64()),
             "east_mm": _MM,
             "north_mm": _MM,
             "geometry": pa.binary(),
@@ -69,7 +72,9 @@ def content_version(network: Network) -> str:
     head = [FORMAT, network.city, network.crs, network.source, network.licence, network.attribution, network.generated]
     digest.update(json.dumps([*head, sorted(network.notes.items())], ensure_ascii=False).encode())
     for name, columns in _columns(network).items():
-        for column in columns.values():
+        for key, column in columns.items():
+            if key == LATER and not any(column):
+                continue  # the version of a network without them is what it was
             digest.update(name.encode())
             _update(digest, column)
     return digest.hexdigest()
@@ -97,7 +102,8 @@ def _columns(network: Network) -> dict[str, dict[str, Any]]:
     trips = sorted(d.by_trip_id.items())
     return {
         "segments": {
-            **{name: getattr(s, name) for name in SCHEMAS["segments"].names if name not in ("east_mm", "north_mm", "geometry")},
+            **{name: getattr(s, name) for name in SCHEMAS["segments"].names if name not in ("east_mm", "north_mm", "geometry", LATER)},
+            LATER: s.osm_node_ids or [[]] * len(s),
             "geometry": s.geometry,
         },
         "shapes": {"shape_id": h.shape_id, "geometry": h.geometry},
@@ -213,6 +219,7 @@ def load(folder: Path) -> Network:
         length_m=polylines.lengths(geometry),
         **{name: s[name].to_numpy() for name in ("from_node", "to_node", "speed_limit_kmh", "lanes", "bus_lane", "signal", "opposite")},
         **{name: s[name].to_pylist() for name in ("segment_id", "road_class", "represents", "name", "osm_way_ids")},
+        osm_node_ids=s[LATER].to_pylist() if LATER in s.column_names else [],
     )
     h, pieces, stops = tables["shapes"], tables["pieces"], tables["stops"]
     shapes = Shapes(
@@ -268,13 +275,14 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _read(file: Path, name: str) -> pa.Table:
-    wanted = [column for column in SCHEMAS[name].names if column not in ("geometry", "length_m")]
+    wanted = [column for column in SCHEMAS[name].names if column not in ("geometry", "length_m", LATER)]
     if not file.is_file():
         raise ConfigError(str(file), "network", "no such file", f"the table of {name}")
     try:
         parquet = pq.ParquetFile(file)
         if missing := [column for column in wanted if column not in parquet.schema_arrow.names]:
             raise ConfigError(str(file), "columns", parquet.schema_arrow.names, f"also {', '.join(missing)}")
+        wanted += [column for column in SCHEMAS[name].names if column == LATER and column in parquet.schema_arrow.names]
         return parquet.read(columns=wanted).cast(pa.schema([SCHEMAS[name].field(column) for column in wanted])).combine_chunks()
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, ConfigError):

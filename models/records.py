@@ -333,6 +333,9 @@ class Segment(Record, frozen=True, kw_only=True):
     road_class: str  #: OSM highway value, "tram", or "transit_line" where only lines are known
     represents: Represents
     osm_way_ids: list[int] | None = None
+    osm_node_ids: list[int] | None = (
+        None  #: of every vertex, in the direction of travel; absent where the streets do not come from OpenStreetMap
+    )
     openlr: str | None = None  #: OpenLR binary, base64
     name: str | None = None
     speed_limit_kmh: NonNegative | None = None

@@ -50,6 +50,7 @@ def records(network: Network, start: int = 0, end: int | None = None) -> Iterato
             road_class=s.road_class[i],
             represents=s.represents[i],  # type: ignore[arg-type]
             osm_way_ids=list(s.osm_way_ids[i]) or None,
+            osm_node_ids=list(s.osm_node_ids[i]) or None if s.osm_node_ids else None,
             name=s.name[i],
             speed_limit_kmh=None if np.isnan(limit) else limit,
             lanes=None if lanes < 0 else lanes,

@@ -52,6 +52,7 @@ def test_streets_are_cut_where_they_meet_and_run_both_ways_unless_oneway(tmp_pat
     assert sorted(np.flatnonzero(segments.from_node == middle)) == [2, 3, 5]
     assert segments.name[0] == "Itäväylä"
     assert segments.osm_way_ids[4] == [11]
+    assert segments.osm_node_ids == [[1, 6, 5], [2, 9, 5], [5, 6, 1], [5, 9, 2], [3, 5], [5, 4]]
 
 
 def test_ids_of_a_street_stay_when_another_street_is_added_elsewhere(tmp_path: Path) -> None:

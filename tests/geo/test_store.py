@@ -28,7 +28,7 @@ def small() -> Network:
     """Two streets, one shape over both, one stop, one trip."""
     streets = [
         assemble.Street("w1_1_2_f", at((0, 0), (100, 0)), 1, 2, "primary", speed_limit_kmh=50.0, lanes=2, name="Itäväylä"),
-        assemble.Street("w2_2_3_f", at((100, 0), (100.1234, 50)), 2, 3, "residential", osm_way_ids=[2, 7]),
+        assemble.Street("w2_2_3_f", at((100, 0), (100.1234, 50)), 2, 3, "residential", osm_way_ids=[2, 7], osm_node_ids=[2, 3]),
     ]
     shape = at((0, 1), (100, 1), (100, 50))
     shapes = assemble.shapes(["s"], [shape], [[(0.0, 100.0, 0, 0.0), (100.0, 149.0, 1, 0.0)]], [[(80.0, "1020106")]])
@@ -52,6 +52,17 @@ def test_what_is_loaded_is_what_was_saved_and_its_version_is_that_of_its_content
     network = small()
     store.save(network, tmp_path / "net")
     loaded = store.load(tmp_path / "net")
+    assert same(network, loaded)
+    assert store.content_version(loaded) == network.version
+
+
+def test_a_folder_written_before_nodes_were_kept_is_loaded_with_its_version(tmp_path: Path) -> None:
+    network = small()
+    network = store.versioned(dataclasses.replace(network, segments=dataclasses.replace(network.segments, osm_node_ids=[])))
+    store.save(network, tmp_path)
+    table = pq.read_table(tmp_path / "segments.parquet").drop_columns([store.LATER])
+    pq.write_table(table, tmp_path / "segments.parquet")
+    loaded = store.load(tmp_path)
     assert same(network, loaded)
     assert store.content_version(loaded) == network.version
 
