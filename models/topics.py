@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models import emission_records, records
+from models import emission_records, line_records, records
 from models.records import Record
 
 DAY_MS = 86_400_000
@@ -120,6 +120,15 @@ PRODUCTS: dict[str, Product] = {
         ),
         Product(
             "area-state", emission_records.AreaState, "area_id", "compact,delete", 48 * HOUR_MS, "1 min", "Traffic in areas and in the city"
+        ),
+        Product(
+            "line-fluency",
+            line_records.LineFluency,
+            "route_id:direction_id",
+            "compact,delete",
+            48 * HOUR_MS,
+            "1 min",
+            "How lines of public transport run",
         ),
         Product("feed-health", records.FeedHealth, "feed", "compact,delete", 30 * DAY_MS, "15 s", "Health of the source feeds"),
         Product("segment", records.Segment, "segment_id", "compact", -1, "when the network is built", "Street segments"),

@@ -1,4 +1,5 @@
-"""What vehicles and weather stations say of themselves, on the observe side: one row a vehicle and minute, and again when its occupancy changes."""
+"""What vehicles and weather stations say of themselves, on the observe side: one row a vehicle and minute, and again when its occupancy changes;
+which line they serve and how late they are four times a minute."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
-from connectors.columns import VehicleColumns
+from connectors.columns import Trip, VehicleColumns
 from geo.network import I64
 from models.clock import parse_ms
 from models.records import RoadWeather
 from streams.cells import WINDOW_MS
 from streams.outputs import Out
-from streams.partial import CrewRow, WeatherRow
+from streams.partial import LINE_SLOT_MS, CrewRow, LineRow, WeatherRow
 
 
 class CrewNotes:
@@ -27,9 +28,7 @@ class CrewNotes:
         """Take in accepted events ``rows`` of vehicles ``slot``."""
         if not len(rows):
             return
-        if int(slot.max()) >= len(self._sent):
-            more = np.full((max(64, 2 * int(slot.max()) + 1 - len(self._sent)), 2), -2, np.int64)
-            self._sent = np.concatenate([self._sent, more])
+        self._sent = _room(self._sent, slot)
         event_ms = c.event_ms[rows]
         window = event_ms // WINDOW_MS
         share = c.occupancy_pct[rows]
@@ -62,6 +61,74 @@ class CrewNotes:
 
     def restore(self, data: bytes) -> None:
         self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
+
+
+class LineNotes:
+    """Rows that wait for the next flush. Of a vehicle's events in a slot the earliest is sent, however the log is cut: also when it says that it serves no line."""
+
+    def __init__(self) -> None:
+        self._sent: I64 = np.empty((0, 2), np.int64)  #: by slot of the vehicle: slot of time and event time last sent
+        self._fresh: list[LineRow] = []
+
+    def note(self, c: VehicleColumns, rows: I64, slot: I64, trip: I64) -> None:
+        """Take in accepted events ``rows`` of vehicles ``slot``, with the numbers of their trips."""
+        if not len(rows):
+            return
+        self._sent = _room(self._sent, slot)
+        event_ms = c.event_ms[rows]
+        when = event_ms // LINE_SLOT_MS
+        order = np.lexsort((event_ms, when, slot))
+        first = order[np.flatnonzero(np.r_[True, (slot[order][1:] != slot[order][:-1]) | (when[order][1:] != when[order][:-1])])]
+        sent = self._sent[slot[first]]
+        new = first[(sent[:, 0] != when[first]) | (event_ms[first] < sent[:, 1])]
+        self._sent[slot[new], 0], self._sent[slot[new], 1] = when[new], event_ms[new]
+        for k in new.tolist():
+            i = int(rows[k])
+            t = c.trip[i]
+            route = t.route_id if t.route_id is not None and t.phase == "ongoing" else ""
+            late = float(c.delay_s[i])
+            self._fresh.append(
+                LineRow(
+                    c.vehicle_id[i],
+                    int(event_ms[k]),
+                    t.mode or "unknown",
+                    route,
+                    -1 if t.direction_id is None else t.direction_id,
+                    start_minute(t),
+                    int(trip[k]),
+                    late if late == late else None,
+                )
+            )
+
+    def take(self) -> tuple[LineRow, ...]:
+        """Rows since the last call."""
+        fresh, self._fresh = tuple(self._fresh), []
+        return fresh
+
+    def export(self) -> bytes:
+        """What was sent, for a snapshot; right after ``take``."""
+        return self._sent.tobytes()
+
+    def restore(self, data: bytes) -> None:
+        self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
+
+
+def start_minute(trip: Trip) -> int:
+    """Minute of the day at which a trip begins, past 24:00 folded; -1 where the feed does not say.
+
+    >>> start_minute(Trip(start_time="25:10")), start_minute(Trip(start_time="07:05:30")), start_minute(Trip())
+    (70, 425, -1)
+    """
+    hours, _, rest = (trip.start_time or "").partition(":")
+    if not (hours.isascii() and hours.isdigit() and rest[:2].isascii() and rest[:2].isdigit()):
+        return -1
+    return (int(hours) % 24) * 60 + int(rest[:2])
+
+
+def _room(sent: I64, slot: I64) -> I64:
+    """The same rows with room for every slot."""
+    short = int(slot.max()) + 1 - len(sent)
+    return sent if short <= 0 else np.concatenate([sent, np.full((max(64, short + int(slot.max())), 2), -2, np.int64)])
 
 
 def weather_rows(published: Iterable[Out]) -> list[WeatherRow]:

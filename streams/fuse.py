@@ -23,11 +23,12 @@ from streams.cells import N_SUMS, WINDOW_MS
 from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
 from streams.health import SLOT_MS, Judge
+from streams.lines import Lines, Ridden
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 5
+STATE_SCHEMA = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Fuser:
         self.estimator = Estimator(streets(network), WINDOW_MS / 1000, cfg.fusion)
         known = self.estimator.streets
         self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), known.expected_kmh, cfg.emissions, known.block)
+        self.lines = Lines(network)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.minutes = Minutes()
         self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for
@@ -135,6 +137,7 @@ class Fuser:
                 window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
                 window.dirty = True
         self.emitter.hear(partial, self.next_window or 0)
+        self.lines.hear(partial.lines, self.rank[partial.feed], self.next_window or 0)
         for s in partial.sensors:
             w = (s.window_end_ms - 1) // WINDOW_MS
             if self.next_window is not None and w < self.next_window:
@@ -195,6 +198,7 @@ class Fuser:
             emissions = self.emitter.final(w, seen)  # first: it knows the flow
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
             out.extend(emissions)
+            out.add("line-fluency", self.lines.final(w, self._ridden(cells), seen.revision, simulated=self.simulated))
             self.next_window = w + 1
         if not self.windows:
             self.vehicle.clear()
@@ -215,7 +219,12 @@ class Fuser:
             newest[sums.segment] = sums.newest_ms
             out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, final=False))
             if self.emitter.due(w, self.log_ms):
-                out.extend(self.emitter.provisional(w, self._seen(w, rows, estimate, sums, cells, window, final=False)))
+                seen = self._seen(w, rows, estimate, sums, cells, window, final=False)
+                out.extend(self.emitter.provisional(w, seen))
+                so_far = [(k, self._ridden(self._cells(self.windows[k]))) for k in sorted(self.windows) if k < w]
+                out.add(
+                    "line-fluency", self.lines.provisional([*so_far, (w, self._ridden(cells))], seen.revision, simulated=self.simulated)
+                )
 
     def _close_slots(self, complete_ms: int, out: Outputs) -> None:
         last = complete_ms // SLOT_MS - 1
@@ -293,6 +302,10 @@ class Fuser:
         observed = np.union1d(sums.segment, sums.loop_segment)
         return Seen(rows, e, observed, *cells, list(self.vehicle), window.sensors, self._revision(w, final=final), self.simulated)
 
+    def _ridden(self, cells: tuple[I64, I64, I64]) -> Ridden:
+        """The same for lines."""
+        return Ridden(*cells, list(self.vehicle))
+
     # --------------------------------------------------------------------- state
 
     def export(self) -> bytes:
@@ -312,7 +325,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
-            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -347,5 +360,6 @@ class Fuser:
             self.states.know_free_flow(k, v, "sensor_constant")
             self.emitter.free_flow_kmh[k] = v
         self.emitter.restore(state["emitter"])
+        self.lines.restore(state["lines"])
         self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
         self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()

@@ -25,7 +25,7 @@ from geo.track import NEVER, Tracker
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
 from streams.clean import impossible
-from streams.crews import CrewNotes, weather_rows
+from streams.crews import CrewNotes, LineNotes, weather_rows
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
@@ -36,7 +36,7 @@ from streams.stated import Statements
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 3
+STATE_SCHEMA = 4
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 #: So much longer than one and a half times speed times time may a way be, metres: noise of two fixes and a corner.
@@ -68,7 +68,7 @@ class Observer:
         self.offset = -1  #: of the last envelope in this state
         self.simulated = False
         self._new_rows: list[Rows] = []
-        self._crews = CrewNotes()
+        self._crews, self._lines = CrewNotes(), LineNotes()
         self._weather: list[wire.WeatherRow] = []
         self._cells = concat([])
         self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
@@ -178,6 +178,7 @@ class Observer:
             self._round(c, keep, rows, slot, east, north, heading, m)
         new = m.verdict == NEW
         self._crews.note(c, keep[new], slot[new])
+        self._lines.note(c, keep[new], slot[new], m.trip[new])
         late = keep[m.verdict == LATE]
         fresh = keep[new | (m.verdict == LATE)]
         self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[fresh], c.ingest_ms[fresh])
@@ -338,7 +339,7 @@ class Observer:
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather,
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(),
             )
         )  # fmt: skip
 
@@ -365,7 +366,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "statements": self.statements.export(), "passages": self.passages.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "passages": self.passages.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
             "parser": self.parser.export() if isinstance(self.parser, Remembers) else None,
@@ -389,6 +390,7 @@ class Observer:
         self.sensors.restore(state["sensors"])
         self.statements.restore(state["statements"])
         self._crews.restore(state["crews"])
+        self._lines.restore(state["lines"])
         self.passages.restore(state.get("passages", []))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:
             self.parser.restore(state["parser"])

@@ -14,6 +14,8 @@ from connectors.envelope import BadEnvelope
 from streams.cells import N_SUMS, Rows
 
 SCHEMA = 1
+#: Vehicles tell of their line and delay so often that a minute's last word is at most so old, milliseconds. Shorter: more rows.
+LINE_SLOT_MS = 15_000
 
 
 class SensorRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -42,6 +44,31 @@ class CrewRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def newer(self, other: CrewRow | None) -> bool:
         """Whether it replaces the other, in whatever order they come."""
         return other is None or (self.event_ms, self.occupancy_pct, self.mode) > (other.event_ms, other.occupancy_pct, other.mode)
+
+
+class LineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Which line a vehicle said that it serves, and how late it was: the first event of a slot of ``LINE_SLOT_MS``; upserts."""
+
+    vehicle_id: str
+    event_ms: int
+    mode: str
+    route_id: str  #: "": under way on no route that the feed names
+    direction_id: int  #: -1: not reported
+    start_min: int  #: minute of the day, local, at which the trip begins; -1: not reported
+    trip: int  #: number that tells the trip from others
+    delay_s: float | None
+
+    @property
+    def slot(self) -> int:
+        return self.event_ms // LINE_SLOT_MS
+
+    def newer(self, other: LineRow | None) -> bool:
+        """Whether it replaces the other, in whatever order they come: the first event of the later slot stands."""
+        return other is None or self._rank() > other._rank()
+
+    def _rank(self) -> tuple[int, int, str, int, int, int, float]:
+        late = -1e9 if self.delay_s is None else self.delay_s
+        return self.slot, -self.event_ms, self.route_id, self.direction_id, self.start_min, self.trip, late
 
 
 class WeatherRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -91,6 +118,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     health: tuple[HealthRow, ...] = ()
     crews: tuple[CrewRow, ...] = ()
     weather: tuple[WeatherRow, ...] = ()
+    lines: tuple[LineRow, ...] = ()
 
     def rows(self) -> Rows:
         """The columns as arrays."""

@@ -12,6 +12,7 @@ import pytest
 
 from models import schemas
 from models.emission_records import AreaState, KmByLos
+from models.line_records import LineFluency
 from models.records import FeedHealth, Segment, SegmentState, SourceMix, VehiclePosition, encode
 from models.topics import PRODUCTS
 
@@ -26,6 +27,9 @@ EXAMPLES = {
     "area-state": AreaState(
         area_id="881126d33bfffff", area_kind="h3_8", window_start=T, window_end=T, status="final", revision=3,
         km_by_los=KmByLos(A=1.0, B=0.0, C=0.0, D=0.0, E=0.0, F=0.0, unknown=0.0), coverage_pct=0.0, vehicles=0, segments=4, confidence=0.0,
+    ),
+    "line-fluency": LineFluency(
+        route_id="1001", direction_id=0, mode="bus", window_start=T, window_end=T, status="final", revision=3, vehicles=2, coverage_pct=99.0
     ),
     "feed-health": FeedHealth(feed="hfp", event_time=T, state="ok", since=T, messages_s=0.0),
     "segment": Segment(
