@@ -15,7 +15,18 @@ from typing import Any
 import click
 
 from commands import access, checks, history, networks, tables
-from commands.shared import data_folder, load_cities, load_network, run, with_broker, with_network, with_prefix, with_settings
+from commands.shared import (
+    data_folder,
+    load_cities,
+    load_network,
+    monitored,
+    run,
+    with_broker,
+    with_metrics,
+    with_network,
+    with_prefix,
+    with_settings,
+)
 from connectors import cities
 from connectors.cities import City
 from connectors.tasks import until_first
@@ -61,24 +72,42 @@ def cli(log_level: str) -> None:
 @cli.command(epilog="Example: tilannekuva connect helsinki hfp")
 @click.argument("city")
 @click.argument("more", metavar="[FEED]... | [CITY]...", nargs=-1)
+@with_metrics
 @with_broker
 @with_prefix
 @with_settings
-def connect(city: str, more: tuple[str, ...], broker: str, prefix: str, settings: tuple[str, ...]) -> None:
+def connect(
+    city: str, more: tuple[str, ...], metrics_host: str, metrics_port: int | None, broker: str, prefix: str, settings: tuple[str, ...]
+) -> None:
     """Connectors: feeds of a CITY into raw topics, as received; or all feeds of several cities in one process."""
+    from prometheus_client import CollectorRegistry
+
+    from connectors.run import Metrics
     from connectors.run import connect as run_connectors
     from streams.admin import ensure_topics
+    from streams.monitor import Pulse
 
     others = {n for n in more if n in cities.names() or n.endswith(".toml")}
     chosen = load_cities([city, *more] if others and others == set(more) else [city], settings)
     feeds = [chosen[0].feed(f).name for f in more] if len(chosen) == 1 else []
 
+    registry, pulse = CollectorRegistry(), Pulse()
+    metrics = Metrics(registry)
+
     async def one(c: City, stop: asyncio.Event) -> None:
         raw = {raw_topic(c.raw_city, f, prefix) for f in feeds or [f.name for f in c.feeds]}
         await ensure_topics(broker, c, prefix, only=raw)
-        await run_connectors(c, feeds, broker, prefix=prefix, stop=stop)
+        await run_connectors(c, feeds, broker, prefix=prefix, stop=stop, metrics=metrics)
 
-    run(lambda stop: until_first(one(c, stop) for c in chosen))
+    async def main(stop: asyncio.Event) -> None:
+        beat = asyncio.create_task(pulse.run(), name="pulse")
+        try:
+            with monitored([pulse], registry, metrics_host, metrics_port):
+                await until_first(one(c, stop) for c in chosen)
+        finally:
+            beat.cancel()
+
+    run(main)
 
 
 @cli.command(epilog="Example: tilannekuva process helsinki --broker kafka1:9092")
@@ -93,7 +122,7 @@ def connect(city: str, more: tuple[str, ...], broker: str, prefix: str, settings
     show_default=True,
     help="Seconds after which the partitions of a worker that went silent go to others.",
 )
-@click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port of loopback.")
+@with_metrics
 @with_broker
 @with_prefix
 @with_network
@@ -105,6 +134,7 @@ def process(
     replication: int,
     until_end: bool,
     session_timeout: float,
+    metrics_host: str,
     metrics_port: int | None,
     broker: str,
     prefix: str,
@@ -112,23 +142,30 @@ def process(
     settings: tuple[str, ...],
 ) -> None:
     """The Faust worker of a CITY: observe and fuse. Start more of them to share the work; several small cities may share one."""
+    from prometheus_client import CollectorRegistry
+
     from streams import memory
+    from streams.metrics import WorkerMetrics
     from streams.worker import CityWorker, WorkerSettings, run_worker
 
     chosen = load_cities(names, settings)
-    for option, value in (("--network", network), ("--metrics-port", metrics_port)):
-        if value is not None and len(chosen) > 1:
-            raise ConfigError("command line", option, str(value), "one CITY; networks of several are read where `network build` puts them")
+    if network is not None and len(chosen) > 1:
+        raise ConfigError(
+            "command line", "--network", str(network), "one CITY; networks of several are read where `network build` puts them"
+        )
     nets = [load_network(c, network) for c in chosen]
     s = WorkerSettings(
         bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication,  # type: ignore[arg-type]
-        until_end=until_end, session_timeout_s=session_timeout, metrics_port=metrics_port,
+        until_end=until_end, session_timeout_s=session_timeout,
     )  # fmt: skip
 
     async def main(stop: asyncio.Event) -> None:
-        workers = [CityWorker(c, net, s) for c, net in zip(chosen, nets, strict=True)]
+        registry = CollectorRegistry()
+        metrics = WorkerMetrics(registry)
+        workers = [CityWorker(c, net, s, metrics) for c, net in zip(chosen, nets, strict=True)]
         memory.settle()
-        await until_first(run_worker(w, stop) for w in workers)
+        with monitored([w.watchdog for w in workers], registry, metrics_host, metrics_port):
+            await until_first(run_worker(w, stop) for w in workers)
 
     run(main)
 

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,20 @@ with_settings = click.option(
     metavar="KEY=VALUE",
     help="Replace a value of the city file, e.g. feeds.hfp.mqtt.url=mqtt://127.0.0.1:1883; of several cities, CITY:KEY=VALUE is for one.",
 )
+
+
+def with_metrics(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of ``monitored``."""
+    for option in (
+        click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to listen on for --metrics-port."),
+        click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port."),
+    ):
+        command = option(command)
+    return command
+
+
+def monitored(watched: Sequence[Any], registry: Any, host: str, port: int | None) -> AbstractContextManager[Any]:
+    """``/healthz``, ``/readyz`` and ``/metrics`` while the process runs, where a port is given."""
+    from streams.monitor import Monitor
+
+    return Monitor(watched, registry, port, host) if port is not None else nullcontext()

@@ -22,7 +22,7 @@ import cramjam
 from aiokafka import AIOKafkaProducer
 from aiokafka.codec import has_zstd
 from aiokafka.errors import KafkaError
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from connectors import secrets
 from connectors.cities import City, Family, FeedSettings, Http
@@ -80,7 +80,9 @@ class DeliveryFailed(Exception):
 class Metrics:
     """What a connector counts, by city and feed."""
 
-    def __init__(self, registry: CollectorRegistry | None) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
+
         def counter(name: str, what: str) -> Counter:
             return Counter(f"tilannekuva_connector_{name}", what, ("city", "feed"), registry=registry)
 
@@ -105,7 +107,7 @@ async def connect(
     stop: asyncio.Event,
     prefix: str = "",
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    registry: CollectorRegistry | None = None,
+    metrics: Metrics | None = None,
     env: Mapping[str, str] = os.environ,
 ) -> None:
     """Run the connectors of some of a city's feeds until ``stop`` is set; then write what is held, and return.
@@ -115,7 +117,7 @@ async def connect(
         bootstrap: Kafka's address.
         prefix: of topics, as in ``models.topics``.
         now_ms: the clock of ingest times.
-        registry: where metrics are kept; None keeps none that anybody sees.
+        metrics: where it counts; None keeps none that anybody sees.
         env: where secrets are.
 
     Raises:
@@ -126,7 +128,7 @@ async def connect(
     if city.raw_of is not None:
         raise ConfigError(f"{city.name}.toml", "raw_of", city.raw_of, f"no connector: connect {city.raw_of}, which these feeds belong to")
     chosen = [city.feed(f) for f in feeds] if feeds else list(city.feeds)
-    metrics = Metrics(registry if registry is not None else CollectorRegistry())
+    metrics = metrics or Metrics(CollectorRegistry())
     connectors = [FeedConnector(city, feed, now_ms=now_ms, env=env, metrics=metrics) for feed in chosen]
     producer = make_producer(
         bootstrap,

@@ -1,20 +1,57 @@
-"""``/healthz``, ``/readyz`` and ``/metrics`` of a worker, from a thread of their own: they answer, red, also while the event loop hangs."""
+"""``/healthz``, ``/readyz`` and ``/metrics`` of a process, from a thread of their own: they answer, red, also while the event loop hangs."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from streams.watchdog import Watchdog
+
+class Watched(Protocol):
+    """What can say how it is."""
+
+    def alive(self) -> str | None: ...  # why it should be ended; None when all is well
+    def ready(self) -> str | None: ...  # why it should get no work; None when it may
+
+
+class Pulse:
+    """Whether an event loop runs: for processes whose only way to fail is to hang, since everything else ends them."""
+
+    LIMIT_S = 30.0
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.now_s, self.beat_s = now_s, now_s()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        while True:
+            self.beat_s = self.now_s()
+            await asyncio.sleep(1)
+
+    def alive(self) -> str | None:
+        silent_s = self.now_s() - self.beat_s
+        return f"the event loop has not run for {silent_s:.0f} s" if silent_s > self.LIMIT_S else None
+
+    ready = alive
 
 
 class Monitor:
-    """A small HTTP server on loopback unless told otherwise. ``with`` starts and stops it."""
+    """A small HTTP server on loopback unless told otherwise. ``with`` starts and stops it.
 
-    def __init__(self, watchdog: Watchdog, registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> None:
+    Args:
+        watched: all of them must be well; the first that is not says why.
+        registry: the metrics.
+        port: 0 for any.
+        host: address to listen on.
+    """
+
+    def __init__(self, watched: Sequence[Watched], registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  #: seconds a client may take for its request
 
@@ -23,13 +60,14 @@ class Monitor:
                 if path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
                 elif path == "/healthz":
-                    self._verdict(watchdog.trouble(watchdog.settings.stalled_s))
+                    self._verdict(w.alive() for w in watched)
                 elif path == "/readyz":
-                    self._verdict(watchdog.ready())
+                    self._verdict(w.ready() for w in watched)
                 else:
                     self._answer(404, "text/plain; charset=utf-8", b"/healthz, /readyz, /metrics\n")
 
-            def _verdict(self, trouble: str | None) -> None:
+            def _verdict(self, troubles: Iterable[str | None]) -> None:
+                trouble = next((t for t in troubles if t is not None), None)
                 body = json.dumps({"status": "ok"} if trouble is None else {"status": "failing", "reason": trouble})
                 self._answer(200 if trouble is None else 503, "application/json", body.encode() + b"\n")
 

@@ -99,6 +99,10 @@ class Watchdog:
                     return f"{topic}-{partition}: nothing moved for {now - seen.since_s:.0f} s with {lag} messages not committed"
         return None
 
+    def alive(self) -> str | None:
+        """Why it should be ended; None when all is well."""
+        return self.trouble(self.settings.stalled_s)
+
     def lag(self) -> dict[tuple[str, int], int]:
         """Messages that are not committed, by partition."""
         with self._lock:

@@ -15,14 +15,13 @@ import tempfile
 import time
 import traceback
 import warnings
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import faust
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from connectors.cities import City
 from connectors.kafka import make_producer, security
@@ -34,7 +33,7 @@ from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, Parti
 from streams.fuse import Fuser, FuseSettings
 from streams.ground import Ground, ObserveSettings
 from streams.logs import Log
-from streams.monitor import Monitor
+from streams.metrics import WorkerMetrics
 from streams.observe import Observer
 from streams.outputs import Outputs
 from streams.recovery import close_gap, recover
@@ -61,26 +60,12 @@ class WorkerSettings:
     stages: tuple[Literal["observe", "fuse"], ...] = ("observe", "fuse")
     instance: str = "1"  #: name of this worker within its group
     until_end: bool = False  #: stop when everything that is in the raw topics now is worked off and committed by the group
-    metrics_port: int | None = None  #: of /healthz, /readyz and /metrics on loopback
     session_timeout_s: float = 12.0
     replication: int = 1
     observe: ObserveSettings = field(default_factory=ObserveSettings)
     fuse: FuseSettings = field(default_factory=FuseSettings)
     driver: DriverSettings = field(default_factory=DriverSettings)
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
-
-
-class WorkerMetrics:
-    """What Prometheus sees of a worker."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.messages = Counter("tilannekuva_messages_total", "Messages fed to a step", ["city", "owner"], registry=registry)
-        self.records = Counter("tilannekuva_records_total", "Records written", ["city", "product"], registry=registry)
-        self.log_time = Gauge("tilannekuva_log_time_seconds", "Log time of a partition", ["city", "owner"], registry=registry)
-        self.snapshot = Gauge("tilannekuva_snapshot_offset", "Offset of the last durable snapshot", ["city", "owner"], registry=registry)
-        self.pending = Gauge("tilannekuva_pending_messages", "Messages fed and not yet acked", ["city", "owner"], registry=registry)
-        self.lag = Gauge("tilannekuva_lag_messages", "Messages not yet committed", ["city", "topic", "partition"], registry=registry)
-        self.lost = Counter("tilannekuva_lost_messages_total", "Messages gone before they were read", ["city", "owner"], registry=registry)
 
 
 class KafkaSink:
@@ -90,8 +75,7 @@ class KafkaSink:
         self.writer, self.store, self.partials, self.metrics = writer, store, partials, metrics
 
     async def write(self, outputs: Outputs) -> None:
-        for product, outs in outputs.records.items():
-            self.metrics.records.labels(self.writer.city.name, product).inc(len(outs))
+        self.metrics.wrote(self.writer.city.name, outputs)
         await self.writer.write(outputs)
 
     async def partial(self, data: bytes, log_ms: int) -> None:
@@ -99,6 +83,7 @@ class KafkaSink:
 
     async def snapshot(self, snapshot: Snapshot, log_ms: int) -> None:
         await self.store.write(self.writer, snapshot, log_ms)
+        self.metrics.snapshot_time.labels(self.writer.city.name, snapshot.owner).set(log_ms / 1000)
 
     async def settle(self) -> None:
         await self.writer.settle()
@@ -149,11 +134,10 @@ def credentials() -> faust.SASLCredentials | faust.SSLCredentials | None:
 class CityWorker:
     """All that one worker process holds of one city."""
 
-    def __init__(self, city: City, network: Network, settings: WorkerSettings, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, city: City, network: Network, settings: WorkerSettings, metrics: WorkerMetrics | None = None) -> None:
         self.city, self.network, self.settings = city, network, settings
         self.ground = Ground(network, settings.observe)
-        self.registry = registry or CollectorRegistry()
-        self.metrics = WorkerMetrics(self.registry)
+        self.metrics = metrics or WorkerMetrics(CollectorRegistry())
         self.drivers: dict[TP, PartitionDriver] = {}
         self._making: dict[TP, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -266,7 +250,7 @@ class CityWorker:
                 message = _Event(event)
                 driver = await self._driver(tp, message)
                 await driver.feed(message, more=not stream.channel.queue.empty())
-                self.metrics.messages.labels(self.city.name, driver.step.owner).inc()
+                self.metrics.fed(self.city.name, driver.step.owner, driver.step.log_ms())
         except asyncio.CancelledError:
             raise
         except Exception as e:
@@ -382,17 +366,14 @@ async def run_worker(worker: CityWorker, stop: asyncio.Event) -> None:
 
     A crash of the app (broker gone for good, rebalance failed) is fatal as well. So is a clean stop that does not come to its end: everything that was acked is durable.
     """
-    with ExitStack() as stack:
-        if worker.settings.metrics_port is not None:
-            stack.enter_context(Monitor(worker.watchdog, worker.registry, worker.settings.metrics_port))
-        await worker.start()
-        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.done.wait())}
-        while not (await asyncio.wait(ends, timeout=0.5, return_when=asyncio.FIRST_COMPLETED))[0]:
-            if worker.app.crashed or worker.app.crash_reason is not None:
-                fatal("app", worker.app.crash_reason or RuntimeError("crashed"))
-        try:
-            await asyncio.wait_for(worker.stop(), STOP_S)
-        except TimeoutError as e:
-            fatal(f"the clean stop took more than {STOP_S:g} s", e)
-        for task in ends:
-            task.cancel()
+    await worker.start()
+    ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.done.wait())}
+    while not (await asyncio.wait(ends, timeout=0.5, return_when=asyncio.FIRST_COMPLETED))[0]:
+        if worker.app.crashed or worker.app.crash_reason is not None:
+            fatal("app", worker.app.crash_reason or RuntimeError("crashed"))
+    try:
+        await asyncio.wait_for(worker.stop(), STOP_S)
+    except TimeoutError as e:
+        fatal(f"the clean stop took more than {STOP_S:g} s", e)
+    for task in ends:
+        task.cancel()

@@ -321,7 +321,7 @@ async def test_feeds_go_into_the_real_broker_and_come_out_as_they_were(kafka: st
     names = [(f"{prefix}raw.helsinki.hfp", 4), (f"{prefix}raw.helsinki.gtfs_rt", 1), (f"{prefix}dead-letter.helsinki", 1)]
     await admin.create_topics([NewTopic(n, p, 1, topic_configs=config) for n, p in names])
     await admin.close()
-    task = asyncio.create_task(connect(city, ["hfp", "gtfs_rt"], kafka, stop=stop, prefix=prefix, registry=registry))
+    task = asyncio.create_task(connect(city, ["hfp", "gtfs_rt"], kafka, stop=stop, prefix=prefix, metrics=Metrics(registry)))
     consumer = AIOKafkaConsumer(*(n for n, _ in names), bootstrap_servers=kafka, auto_offset_reset="earliest", enable_auto_commit=False)
     await consumer.start()
     got: dict[tuple[str, int], list[tuple[int, Envelope, dict[str, bytes]]]] = {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
-from streams.monitor import Monitor
+from streams.monitor import Monitor, Pulse
 from streams.watchdog import Watchdog, WatchdogSettings
 
 RAW = ("raw.toytown.hfp", 0)
@@ -123,7 +123,7 @@ def test_the_monitor_answers_red_while_the_loop_hangs() -> None:
     w, clock = watchdog()
     registry = CollectorRegistry()
     Counter("tilannekuva_messages", "x", registry=registry).inc(3)
-    with Monitor(w, registry, 0) as monitor:
+    with Monitor([w], registry, 0) as monitor:
         assert ask(monitor.port, "/readyz")[0] == 503
         live(w, clock, 2, 9, 10, 10)
         assert ask(monitor.port, "/readyz") == (200, '{"status": "ok"}\n')
@@ -137,3 +137,14 @@ def test_the_monitor_answers_red_while_the_loop_hangs() -> None:
         clock.now += 40
         assert ask(monitor.port, "/healthz")[0] == 503
         assert ask(monitor.port, "/table")[0] == 404
+
+
+def test_one_that_is_not_well_makes_the_whole_process_red() -> None:
+    w, clock = watchdog()
+    now = [0.0]
+    pulse = Pulse(lambda: now[0])
+    live(w, clock, 2, 9, 10, 10)
+    with Monitor([pulse, w], CollectorRegistry(), 0) as monitor:
+        assert ask(monitor.port, "/healthz")[0] == 200
+        now[0] = 31
+        assert ask(monitor.port, "/healthz") == (503, '{"status": "failing", "reason": "the event loop has not run for 31 s"}\n')
