@@ -28,8 +28,11 @@ class TrackSettings:
 
     #: Spacing of the points that shapes are resampled to, metres. Halving it doubles memory and search time; chords cut corners by < 0.3 m at 10.
     spacing_m: float = 10.0
-    #: Standard deviation of a fix across its street, metres (68 % of real HFP points lie within 6.1 m of their line).
+    #: Standard deviation of a fix across its street, metres (68 % of real HFP points lie within 6.1 m of their line), of a vehicle that has just come ...
     sigma_m: float = 8.0
+    #: ... then its own fixes' distances from their line tell, as a mean that forgets over this time, seconds, and never falls below this.
+    learn_s: float = 60.0
+    least_sigma_m: float = 5.0
     #: GNSS errors are correlated over about 20 s (Wahlstroem & Skog 2021, table 2), so fixes closer than that count for less.
     correlation_s: float = 20.0
     #: A fix farther than this from the shape is not on it, metres.
@@ -47,6 +50,9 @@ class TrackSettings:
     #: Error of the driven distance when the vehicle reports its speed, and when it does not, metres per second.
     speed_error_mps: float = 0.7
     blind_error_mps: float = 9.0
+    #: A vehicle that reports less than this at both ends of a step has not moved, but for this, metres per second.
+    still_mps: float = 0.3
+    creep_mps: float = 0.1
 
 
 @dataclass(slots=True)
@@ -94,15 +100,17 @@ class ShapePoints:
 class Tracker:
     """Progress of every vehicle of one raw partition, by slot."""
 
-    COLUMNS = ("shape", "s_mm", "t_ms", "var_m2", "speed_mps", "odometer_m", "off_since_ms", "tried_ms")
+    COLUMNS = ("shape", "s_mm", "at_m", "t_ms", "var_m2", "noise_m2", "speed_mps", "odometer_m", "off_since_ms", "tried_ms")
 
     def __init__(self, points: ShapePoints, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
         self.points = points
         self.shape: I64 = np.empty(0, np.int64)  #: -1: not on a shape
-        self.s_mm: I64 = np.empty(0, np.int64)
+        self.s_mm: I64 = np.empty(0, np.int64)  #: progress, which never falls
+        self.at_m: F64 = np.empty(0)  #: where the filter has the vehicle; noise may take it back a little
         self.t_ms: I64 = np.empty(0, np.int64)
         self.var_m2: F64 = np.empty(0)
+        self.noise_m2: F64 = np.empty(0)  #: of its fixes
         self.speed_mps: F64 = np.empty(0)  #: last reported
         self.odometer_m: F64 = np.empty(0)
         self.off_since_ms: I64 = np.empty(0, np.int64)  #: NEVER while on the shape
@@ -113,7 +121,8 @@ class Tracker:
         more = slots - len(self.shape)
         if more <= 0:
             return
-        fill = {"shape": -1, "s_mm": 0, "t_ms": NEVER, "var_m2": 0.0, "speed_mps": np.nan, "odometer_m": np.nan}
+        sigma = self.settings.sigma_m
+        fill = {"shape": -1, "s_mm": 0, "at_m": 0.0, "var_m2": 0.0, "noise_m2": sigma * sigma, "speed_mps": np.nan, "odometer_m": np.nan}
         for name in self.COLUMNS:
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.full(more, fill.get(name, NEVER), old.dtype)]))
@@ -162,7 +171,7 @@ class Tracker:
         step = followed & (t_ms - from_t <= int(cfg.max_gap_s * 1000))
 
         moved = slot[on]
-        self.shape[moved], self.s_mm[moved], self.t_ms[moved] = shape[on], s_mm[on], t_ms[on]
+        self.shape[moved], self.s_mm[moved], self.at_m[moved], self.t_ms[moved] = shape[on], s_mm[on], s_new[on], t_ms[on]
         self.var_m2[moved], self.off_since_ms[moved] = var_new[on], NEVER
         self.speed_mps[moved], self.odometer_m[moved] = speed_mps[on], odometer_m[on]
         lost = ~on & same & (self.off_since_ms[slot] == NEVER)
@@ -210,15 +219,17 @@ class Tracker:
         """Project near the expected progress and filter. Returns on, s in metres, variance."""
         cfg = self.settings
         shape = self.shape[slot]
-        s0 = self.s_mm[slot] / 1000.0
+        s0 = self.at_m[slot]
         dt = (t_ms - self.t_ms[slot]) / 1000.0
         v0, v1 = self.speed_mps[slot], speed_mps
         v = np.where(np.isnan(v1), v0, np.where(np.isnan(v0), v1, 0.5 * (v0 + v1)))
         driven = odometer_m - self.odometer_m[slot]
         odo_ok = np.isfinite(driven) & (odometer_m > 0) & (driven >= 0) & (driven <= cfg.max_speed_mps * dt + 5.0)
         blind = np.isnan(v) & ~odo_ok
-        ds = np.where(odo_ok, driven, np.where(blind, 0.0, v * dt))
+        still = (v0 < cfg.still_mps) & (v1 < cfg.still_mps) & ~(odo_ok & (driven > 1.0))  # odometers are rounded to metres
+        ds = np.where(still, 0.0, np.where(odo_ok, driven, np.where(blind, 0.0, v * dt)))
         spread = np.where(odo_ok, 1.0 + 0.05 * ds, np.where(blind, cfg.blind_error_mps, cfg.speed_error_mps) * dt + 0.3)
+        spread = np.where(still, cfg.creep_mps * dt, spread)
         var = self.var_m2[slot] + spread * spread
         expected = np.minimum(s0 + ds, self.points.length_m[shape])
 
@@ -239,14 +250,18 @@ class Tracker:
                 )  # fmt: skip
         weight = np.maximum(1.0, np.minimum(cfg.correlation_s, cfg.correlation_s / np.maximum(dt, 1e-3)))
         weight = np.where(blind, 1.0, weight)  # fixes alone tell how far a blind vehicle came: what counts for less would lag behind it
-        noise = cfg.sigma_m * cfg.sigma_m * weight
+        own = self.noise_m2[slot]
+        noise = np.maximum(own, cfg.least_sigma_m * cfg.least_sigma_m) * weight
         miss = foot - expected
         total = var + noise
         gain = var / total
         jump = miss * miss > 36.0 * total
         s = np.where(jump, foot, expected + gain * miss)
-        s = np.minimum(np.maximum(s, s0), self.points.length_m[shape])
-        return dist2 <= cfg.leave_m * cfg.leave_m, s, np.where(jump, noise, (1.0 - gain) * var)
+        # Noise may take the estimate back, or a standing vehicle would creep; not of a blind one, which would turn with its street where its shape turns back.
+        s = np.minimum(np.maximum(s, np.where(blind, s0, 0.0)), self.points.length_m[shape])
+        on = dist2 <= cfg.leave_m * cfg.leave_m
+        self.noise_m2[slot] = np.where(on, own + dt / (dt + cfg.learn_s) * (dist2 - own), own)
+        return on, s, np.where(jump, noise, (1.0 - gain) * var)
 
     def _project(
         self,

@@ -315,3 +315,27 @@ def test_a_shape_of_two_equal_points_does_no_harm() -> None:
     for k in range(3):
         p = tracker.step(ints(0), ints(0), ints(1000 * k), np.array([kit.EAST]), np.array([kit.NORTH]), (zero, zero), zero, zero)
         assert np.isfinite(p.s_mm).all()
+
+
+def test_noise_does_not_carry_a_standing_vehicle_forward() -> None:
+    keep, ahead = float(np.exp(-1 / 20.0)), []
+    for seed in range(40):
+        rng, one = np.random.default_rng(seed), One()
+        x = rng.normal(0, 6.0, 2)
+        for k in range(120):
+            x = keep * x + np.sqrt(1 - keep * keep) * rng.normal(0, 6.0, 2)
+            east, north = kit.at(OUT, 500.0)
+            p = one.step(OUT, 1000 * k, (east + x[0], north + x[1]), 0.0, 500.0)
+        ahead.append(p.s_mm[0] / 1000.0 - 500.0)
+    assert abs(np.mean(ahead)) < 3.0  # when the filter itself might not fall it was 4.1 m
+
+
+def test_a_vehicle_with_noisy_fixes_is_known_by_them() -> None:
+    learnt = []
+    for noise_m in (4.0, 12.0):
+        rng, one = np.random.default_rng(1), One()
+        for k in range(180):
+            east, north = kit.at(OUT, 10.0 * k)
+            one.step(OUT, 1000 * k, (east + rng.normal(0, noise_m), north + rng.normal(0, noise_m)), 10.0, 10.0 * k)
+        learnt.append(float(np.sqrt(one.tracker.noise_m2[0])))
+    assert learnt[0] < 7.0 < 9.0 < learnt[1]
