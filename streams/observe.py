@@ -32,6 +32,7 @@ from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import PositionWriter, Where, dead_letters, late_records
 from streams.sensors import Sensors
+from streams.sides import Sides
 from streams.stated import Statements
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
@@ -60,7 +61,8 @@ class Observer:
         self.statements = Statements()
         self.passages = Passages()
         self.border = city.border
-        self.elsewhere = 0  #: events of vehicles beyond the city's border, or of nobody knows where
+        self.sides = None if self.border is None else Sides(self.border, connects=city.raw_of is None)
+        self.elsewhere = 0  #: events of vehicles beyond the city's border
         self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
@@ -161,8 +163,8 @@ class Observer:
         ok, refused = impossible(c, self.city.box, self.settings.clean)
         rejects += refused
         keep = np.flatnonzero(ok)
-        if self.border is not None:
-            here = self.border.mask(c.lat_deg[keep], c.lon_deg[keep])
+        if self.sides is not None:
+            here = self.sides.mask([c.vehicle_id[i] for i in keep], c.lat_deg[keep], c.lon_deg[keep])
             self.elsewhere += int((~here).sum())
             keep = keep[here]
         window = c.event_ms[keep] // WINDOW_MS
@@ -367,6 +369,7 @@ class Observer:
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
             "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "passages": self.passages.export(),
+            "sides": {} if self.sides is None else self.sides.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
             "parser": self.parser.export() if isinstance(self.parser, Remembers) else None,
@@ -392,6 +395,8 @@ class Observer:
         self._crews.restore(state["crews"])
         self._lines.restore(state["lines"])
         self.passages.restore(state.get("passages", []))
+        if self.sides is not None:
+            self.sides.restore(state.get("sides", {}))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:
             self.parser.restore(state["parser"])
         self.tally = Tally(**state["tally"])

@@ -87,7 +87,7 @@ def test_a_feed_named_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
-    file.write_text((FOLDER / "helsinki.toml").read_text("utf-8").replace('title = "Helsinki, Espoo, Vantaa"\n', ""), "utf-8")
+    file.write_text((FOLDER / "helsinki.toml").read_text("utf-8").replace('title = "Helsinki"\n', ""), "utf-8")
     with pytest.raises(ConfigError, match=r"title = None, expected a value: the key is missing"):
         load(file)
 

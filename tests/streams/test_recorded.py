@@ -25,7 +25,7 @@ from streams.observe import Observer
 from streams.outputs import Outputs
 from tests.streams import kit
 
-CITY = load("helsinki", {"feeds.hfp.partitions": 1})
+CITY = load("helsinki", {"feeds.hfp.partitions": 1, "area": None})  # the recorded buses drive in all of the region
 DUMPS = ["bus400_stop_20231029", "bus520_no_gnss_20240213", "bus530_first_journey_20231030", "bus61_terminus_20231029", "bus64_terminus_20231029",
          "bus65_deadrun_20231030", "bus735_turnaround_20240513"]  # fmt: skip
 LINE_43 = "feeds/helsinki/hfp/v1_bus43_20181005.txt"
