@@ -150,6 +150,7 @@ class City(_Settings, frozen=True, kw_only=True):
     licence: str  #: SPDX id or URL of what is published
     attribution: Annotated[tuple[str, ...], Meta(min_length=1)]
     feeds: tuple[FeedSettings, ...]
+    country: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | None = None  #: ISO 3166-1 alpha-2; DATEX II publications name it
     network: NetworkSource = NetworkSource()
     #: ``<file>.geojson#<name>`` beside the city file: what lies outside of this polygon is another city's, and is passed over, not refused.
     area: str | None = None

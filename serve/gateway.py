@@ -24,6 +24,7 @@ from serve.log import KafkaLog, Log
 from serve.reader import Reader
 from serve.rest import BACKGROUND, CITIES, City, Served
 from serve.state import Applied, Picture
+from serve.views import routes as views
 
 log = logging.getLogger("serve")
 
@@ -120,6 +121,7 @@ def make_app(
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
     rest.add_routes(app)
     describe.add_routes(app)
+    views.add_routes(app)
     assets.add_routes(app)
     app.on_response_prepare.append(on_prepare(security_headers(background)))
 

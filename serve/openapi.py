@@ -10,6 +10,7 @@ from models.asyncapi import STREAM_QUERY
 from models.topics import PRODUCTS
 from serve.sse import STREAMABLE
 from serve.tiles import MAX_ZOOM
+from serve.views.routes import DATEX2, DEFAULT_LIMIT, GTFS_RT, MAX_LIMIT, NGSI
 
 Document = dict[str, Any]
 
@@ -21,7 +22,17 @@ _VERSION = ("version", {"type": "string"}, "Version of the network; for caches")
 _GEOJSON = {"application/geo+json": {"schema": {"$ref": "#/components/schemas/FeatureCollection"}}}
 _JSON = {"application/json": {"schema": {"type": "object"}}}
 _HTML = {"text/html": {"schema": {"type": "string"}}}
+_BYTES: Document = {"schema": {"type": "string", "contentMediaType": "application/x-protobuf"}}
 _EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
+_XML = {form: {"schema": {"type": "string"}} for form in ("application/xml", "text/xml")}
+_PROTOBUF = {"application/x-protobuf": _BYTES, "application/octet-stream": _BYTES, "application/json": {"schema": {"type": "object"}}}
+_NGSI = {form: {"schema": {"type": "array", "items": {"type": "object"}}} for form in ("application/ld+json", "application/json")}
+_SPEEDS = {"text/csv": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
+_SOME = (
+    "limit",
+    {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    "Things in one answer; Link names the next",
+)
 _RDF = {"text/turtle": {"schema": {"type": "string"}}, "application/ld+json": {"schema": {"type": "object"}}}
 _STREAM = tuple((name, schema, text) for name, (schema, text) in STREAM_QUERY.items())
 _CITIES = ("city", {"type": "string"}, "Cities, with commas between; all by default")
@@ -53,6 +64,32 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     ),
     f"{_C}/stream": ("Changes as server-sent events", _STREAM, _EVENTS),
     f"{_C}/ws": ("Changes over a WebSocket", _STREAM, _JSON),
+    f"{_C}/datex2/{{publication}}": (
+        "DATEX II 3.7 publication: measurements, their sites, state of segments, situations",
+        (_BBOX, _SOME, _OFFSET),
+        _XML,
+    ),
+    f"{_C}/gtfs-rt/{{feed}}": ("GTFS-Realtime 2.0 feed: positions with congestion and occupancy, or alerts", (_BBOX,), _PROTOBUF),
+    f"{_C}/ngsi-ld/entities": (
+        "NGSI-LD entities: traffic flow of segments and sensors, or emissions",
+        (
+            ("type", {"type": "string", "enum": list(NGSI), "default": NGSI[0]}, "Type of the entities"),
+            (
+                "options",
+                {"type": "string", "enum": ["normalized", "keyValues"], "default": "normalized"},
+                "keyValues: without metadata, as the JSON Schemas want it",
+            ),
+            _BBOX,
+            _SOME,
+            _OFFSET,
+        ),
+        _NGSI,
+    ),
+    f"{_C}/speeds": (
+        "Live speeds for routers: OSRM's from,to,speed of OpenStreetMap nodes in km/h as CSV, or by way as JSON",
+        (_BBOX, ("min_confidence", {"type": "number", "minimum": 0, "maximum": 1}, "Leave out what is less sure")),
+        _SPEEDS,
+    ),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
     "/api/v1/schemas": ("JSON Schemas of the products", (), _JSON),
@@ -74,6 +111,8 @@ def document(base: str, cities: Sequence[str]) -> Document:
         "city": {"type": "string", "enum": list(cities)},
         "product": {"type": "string", "enum": sorted(STREAMABLE)},
         "segment_id": {"type": "string"},
+        "publication": {"type": "string", "enum": list(DATEX2)},
+        "feed": {"type": "string", "enum": list(GTFS_RT)},
         "z": {"type": "integer", "minimum": 0, "maximum": MAX_ZOOM},
         "x": {"type": "integer", "minimum": 0},
         "y": {"type": "integer", "minimum": 0},
@@ -101,6 +140,7 @@ def document(base: str, cities: Sequence[str]) -> Document:
                 "responses": {
                     "200": {"description": summary, "content": contents, "headers": _headers()},
                     **switching,
+                    **({"204": {"description": "There is nothing to publish"}} if "/datex2/" in path else {}),
                     "304": {"description": "The client has this version (If-None-Match)"},
                     **{
                         code: {

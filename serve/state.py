@@ -42,6 +42,8 @@ class _Segment(msgspec.Struct, gc=False):
     speed_limit_kmh: float | None = None
     lanes: int | None = None
     bus_lane: bool | None = None
+    osm_way_ids: msgspec.Raw = msgspec.Raw(b"[]")
+    osm_node_ids: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class _Line(msgspec.Struct):
@@ -94,6 +96,7 @@ class HeldSegment(msgspec.Struct, gc=False):
     network_version: str
     name: str  #: lower case, for searching; empty when it has none
     box: tuple[float, float, float, float]  #: west, south, east, north, degrees
+    osm: tuple[bytes, bytes]  #: JSON lists of OpenStreetMap ways and nodes, empty where they are not known
 
 
 class HeldState(msgspec.Struct, gc=False):
@@ -263,6 +266,7 @@ class Picture:
             network_version=s.network_version,
             name=sys.intern((s.name or "").lower()),
             box=(min(lon), min(lat), max(lon), max(lat)),
+            osm=(bytes(s.osm_way_ids), bytes(s.osm_node_ids)),
         )
         self.network_changes += 1
         self.state_changes += 1

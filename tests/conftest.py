@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.broker import KafkaBroker, why_not
+from tests.standards import Standards
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -32,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that asks for a fixture carries its mark, and a mark skips with its reason even where no fixture is asked for."""
     for item in items:
         asks = set(getattr(item, "fixturenames", ()))
-        for fixture, mark in (("kafka", "kafka"), ("shared", "shared"), ("chromium", "browser")):
+        for fixture, mark in (("kafka", "kafka"), ("shared", "shared"), ("standards", "shared"), ("chromium", "browser")):
             if fixture in asks:
                 item.add_marker(mark)
         marks = {mark.name for mark in item.iter_markers()}
@@ -50,6 +51,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(NO_SHARED)
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def standards(shared: Path) -> Standards:
+    """The official validators beside the repo."""
+    pytest.importorskip("yaml", reason="the validators beside the repo read YAML")
+    return Standards(shared)
 
 
 @pytest.fixture(scope="session")

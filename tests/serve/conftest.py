@@ -41,7 +41,7 @@ class Feeder:
     def __call__(self, record: Record | bytes | None, *, product: str = "", key: str = "k"):  # type: ignore[no-untyped-def]
         if isinstance(record, Record):
             product = next(p.name for p in PRODUCTS.values() if p.record is type(record))
-            key = str(getattr(record, PRODUCTS[product].key))
+            key = ":".join(str(getattr(record, part)) for part in PRODUCTS[product].key.split(":"))
         topic = open_topic(self.picture.city, product)
         offset = self.offsets.get(topic, -1) + 1
         self.offsets[topic] = offset

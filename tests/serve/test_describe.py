@@ -169,7 +169,17 @@ async def test_the_openapi_document_and_the_routes_name_the_same_paths(start: An
 
 
 def sample(name: str, path: str) -> str:
-    return {"city": "town", "product": "segment-state", "segment_id": "w1_1_2_f", "z": "3", "x": "1", "y": "1", "form": "ttl"}[name]
+    return {
+        "city": "town",
+        "product": "segment-state",
+        "segment_id": "w1_1_2_f",
+        "z": "3",
+        "x": "1",
+        "y": "1",
+        "form": "ttl",
+        "publication": "situations",
+        "feed": "vehicle-positions",
+    }[name]
 
 
 async def test_every_path_answers_as_the_document_says(fed: Any, start: Any) -> None:
