@@ -21,11 +21,11 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium demo test accuracy bench soak clean
+.PHONY: help venv lock kafka chromium osrm demo test accuracy bench soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
-	@echo "make venv | kafka | chromium   one part of the set-up      make lock   renew constraints.txt      make clean"
+	@echo "make venv | kafka | chromium | osrm   one part of the set-up      make lock   renew constraints.txt      make clean"
 
 venv: $(STAMP)
 
@@ -60,11 +60,18 @@ chromium:
 			|| echo "chromium: skipped, apt-get could not install it; browser tests will say so" >&2; \
 		else echo "chromium: skipped, not found and Debian packages cannot be installed here (needs root and apt-get); browser tests will say so" >&2; fi; fi
 
+# Its tools are programs of their own: the wheel for a newer Python serves this one too.
+osrm: $(STAMP)
+	@if ! command -v osrm-extract >/dev/null && [ ! -x .cache/osrm/osrm/bin/osrm-extract ]; then \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
+			--dest .cache/osrm osrm-bindings==26.10.0 && $(BIN)/python -m zipfile -e .cache/osrm/*.whl .cache/osrm && chmod +x .cache/osrm/osrm/bin/* \
+		|| echo "osrm: skipped, its wheel could not be had; the test that feeds the router will say so" >&2; rm -f .cache/osrm/*.whl; fi
+
 demo: venv kafka
 	$(BIN)/tilannekuva demo $(ARGS)
 
 # Every step runs, whatever the one before it said; the last line names those that failed.
-test: venv kafka chromium
+test: venv kafka chromium osrm
 	@failed=(); \
 	step() { echo "== $$*"; local began=$$SECONDS; "$(BIN)/$$1" "$${@:2}" || failed+=("$$1 $${2:-}"); echo "== $$1: $$((SECONDS - began)) s"; }; \
 	step ruff check .; \
