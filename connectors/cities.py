@@ -22,7 +22,18 @@ from connectors.borders import Border, border
 from models.errors import ConfigError
 
 Family = Literal[
-    "hfp", "gtfs_realtime", "digitraffic", "siri", "gbfs", "datex2", "journeys", "tampere_lights", "foli", "oulunliikenne", "liipi"
+    "hfp",
+    "gtfs_realtime",
+    "digitraffic",
+    "siri",
+    "gbfs",
+    "datex2",
+    "journeys",
+    "tampere_lights",
+    "foli",
+    "oulunliikenne",
+    "liipi",
+    "fingrid",
 ]
 #: ``mode`` of the vehicles a GTFS-RT feed carries when the feed itself never says.
 Mode = Literal["bus", "tram", "train", "metro", "ferry", "unknown"]

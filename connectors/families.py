@@ -9,6 +9,7 @@ from connectors.columns import Parsed
 from connectors.datex2.parse import Parser as Datex2Parser
 from connectors.digitraffic.parse import Parser as DigitrafficParser
 from connectors.envelope import Envelope
+from connectors.fingrid.parse import Parser as FingridParser
 from connectors.foli.parse import Parser as FoliParser
 from connectors.gbfs.parse import Parser as GbfsParser
 from connectors.gtfs_realtime.parse import Parser as GtfsRealtimeParser
@@ -45,6 +46,7 @@ PARSERS: dict[Family, type[Parser]] = {
     "siri": SiriParser,
     "gbfs": GbfsParser,
     "datex2": Datex2Parser,
+    "fingrid": FingridParser,
     "foli": FoliParser,
     "journeys": JourneysParser,
     "liipi": LiipiParser,

@@ -101,6 +101,8 @@ def _of_object(body: bytes) -> tuple[Family, str] | None:
         return "tampere_lights", ""
     if has["results"] and (b'"builtCapacity"' in body or b'"facilityIds"' in body):
         return "liipi", ""
+    if b'"datasetId"' in body:
+        return "fingrid", ""
     if has["data"] and _OULU.match(bytes(head.data)):
         return "oulunliikenne", ""
     if (has["features"] or has["properties"]) and b'"situationId"' in body:

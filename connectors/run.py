@@ -29,6 +29,7 @@ from connectors.cities import City, Family, FeedSettings, Http
 from connectors.datex2 import fetch as datex2
 from connectors.digitraffic import fetch as digitraffic
 from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, encode, headers
+from connectors.fingrid import fetch as fingrid
 from connectors.foli import fetch as foli
 from connectors.gather import Gatherer, partition_of
 from connectors.gbfs import fetch as gbfs
@@ -56,6 +57,7 @@ FETCH: dict[Family, ModuleType] = {
     "siri": siri,
     "gbfs": gbfs,
     "datex2": datex2,
+    "fingrid": fingrid,
     "foli": foli,
     "journeys": journeys,
     "liipi": liipi,

@@ -46,7 +46,8 @@ class Emission(Record, frozen=True, kw_only=True):
     temperature_c: float  #: of the air, for cold starts
     temperature_source: TemperatureSource  #: measured: median of the city's road weather stations; default: usual for the month
     grid_g_per_kwh: NonNegative  #: CO2 of the grid
-    grid_source: GridSource
+    grid_source: GridSource  #: live: the newest grid-factor of the last hour; default: of the tables
+    grid_time: Utc | None = None  #: since when the live factor holds
     simulated: bool | None = None
 
 
@@ -99,6 +100,19 @@ class EmissionVehicle(Emission, frozen=True, kw_only=True):
     co2_total_g_per_passenger_km: Quantity | None = None  #: only where the occupancy is known and somebody is on board
     energy_kwh_per_passenger_km: Quantity | None = None  #: the same
     capacity: Count | None = None  #: places that the occupancy is a part of: an assumption by kind of vehicle
+
+
+class GridFactor(Record, frozen=True, kw_only=True):
+    """How much CO2 a kilowatt-hour from the grid stands for. Kafka key: ``grid_id``; compacted."""
+
+    grid_id: str  #: namespaced ``<source>/<data set>``
+    window_start: Utc
+    window_end: Utc
+    ingest_time: Utc
+    feed: str
+    basis: Literal["consumption", "production"]  #: consumption: imports included; emissions are worked out with this one
+    co2_g_per_kwh: NonNegative
+    simulated: bool | None = None
 
 
 class KmByLos(Record, frozen=True, kw_only=True):

@@ -122,6 +122,15 @@ PRODUCTS: dict[str, Product] = {
             "area-state", emission_records.AreaState, "area_id", "compact,delete", 48 * HOUR_MS, "1 min", "Traffic in areas and in the city"
         ),
         Product(
+            "grid-factor",
+            emission_records.GridFactor,
+            "grid_id",
+            "compact,delete",
+            30 * DAY_MS,
+            "1 to 5 min",
+            "CO2 of the electricity grid",
+        ),
+        Product(
             "line-fluency",
             line_records.LineFluency,
             "route_id:direction_id",

@@ -31,6 +31,7 @@ CODES = {
     "emission-vehicle": "ev",
     "line-fluency": "l",
     "area-state": "a",
+    "grid-factor": "gf",
 }
 _PRODUCT = {code: product for product, code in CODES.items()}
 _PART = re.compile(r"([a-z][a-z-]{0,39})([0-9]{1,5}):(-1|[0-9]{1,18})", re.ASCII)

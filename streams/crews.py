@@ -1,20 +1,14 @@
-"""What vehicles and weather stations say of themselves, on the observe side: one row a vehicle and minute, and again when its occupancy changes;
+"""What vehicles say of themselves, on the observe side: one row a vehicle and minute, and again when its occupancy changes;
 which line they serve and how late they are four times a minute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import msgspec
 import numpy as np
 
 from connectors.columns import Trip, VehicleColumns
 from geo.network import I64
-from models.clock import parse_ms
-from models.records import RoadWeather
 from streams.cells import WINDOW_MS
-from streams.outputs import Out
-from streams.partial import LINE_SLOT_MS, CrewRow, LineRow, WeatherRow
+from streams.partial import LINE_SLOT_MS, CrewRow, LineRow
 
 
 class CrewNotes:
@@ -129,13 +123,3 @@ def _room(sent: I64, slot: I64) -> I64:
     """The same rows with room for every slot."""
     short = int(slot.max()) + 1 - len(sent)
     return sent if short <= 0 else np.concatenate([sent, np.full((max(64, short + int(slot.max())), 2), -2, np.int64)])
-
-
-def weather_rows(published: Iterable[Out]) -> list[WeatherRow]:
-    """Air temperatures among published ``road-weather`` records."""
-    rows = []
-    for o in published:
-        r = msgspec.json.decode(o.value, type=RoadWeather)
-        if r.air_c is not None:
-            rows.append(WeatherRow(r.site_id, o.time_ms, parse_ms(r.ingest_time), r.air_c))
-    return rows

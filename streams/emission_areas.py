@@ -148,7 +148,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
         emission_text.rounded(np.maximum(high, value)),
     )
     start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
-    start, end, c = rfc3339(start_ms), rfc3339(end_ms), r.conditions
+    start, end, c, grid_time = rfc3339(start_ms), rfc3339(end_ms), r.conditions, emitter.grid_time(end_ms)
     share = np.array(d.occupancy_pct)
     on_board = np.rint(CAPACITY * np.maximum(share, 0.0) / 100.0)
     moving = speed >= 1.0
@@ -175,7 +175,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
             occupancy_pct=d.occupancy_pct[k] if known else None, capacity=CAPACITY if known else None,
             fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows, scope=tables.SCOPE,
             temperature_c=c.temperature_c, temperature_source=c.temperature_source, grid_g_per_kwh=c.grid_g_per_kwh,  # type: ignore[arg-type]
-            grid_source=c.grid_source, simulated=True if seen.simulated else None, **said,  # type: ignore[arg-type]
+            grid_source=c.grid_source, grid_time=grid_time, simulated=True if seen.simulated else None, **said,  # type: ignore[arg-type]
         )  # fmt: skip
         out.append(Out(who.encode(), encode(record), start_ms, f"emission-vehicle:{who}:{start_ms}:{seen.revision}"))
     return out

@@ -1,7 +1,7 @@
 """Emissions of a window: of segments, areas and transit vehicles; and how traffic flows in areas.
 
 Pure, like fuse, which calls it: estimates of all segments, cells of all vehicles and readings of all counters of a window in, records out. Models:
-``models/emissions``; the method in words: ``docs/emissions.md``. What it keeps between windows is small: what counters and weather stations last said,
+``models/emissions``; the method in words: ``docs/emissions.md``. What it keeps between windows is small: what counters, weather stations and the grid last said,
 the cells of transit vehicles and the paces of segments of the block of five windows that is filling.
 """
 
@@ -31,13 +31,12 @@ from streams.cells import WINDOW_MS
 from streams.fleets import Rates, rates
 from streams.flows import Flows, FlowsSettings
 from streams.outputs import Out, Outputs
-from streams.partial import Partial, SensorRow, WeatherRow
+from streams.partial import Partial, SensorRow
+from streams.surroundings import Surroundings
 from streams.transit import Crews, Driven, Recent, driven
 
 #: ``flow_source`` as segment-state calls it, by code of ``models.emissions.flow.SOURCES``.
 FLOW_SOURCES = ("measured", "transferred", "fundamental_diagram", "prior")
-#: A weather station silent for longer has nothing to say, milliseconds.
-WEATHER_MS = 2 * 3_600_000
 #: A window's provisional emissions are published this long after its minute, milliseconds: most of its data has come by then.
 PROVISIONAL_MS = 5_000
 CO2 = OUTPUTS.index("co2_total")
@@ -121,7 +120,7 @@ class Emitter:
         self.urban: Bool = urban_of(self.flows.road_class)
         self.areas: Areas = areas_of(network, city.name)
         self.crews = Crews()
-        self.weather: dict[str, list[list[Any]]] = {}  #: site -> [event_ms, ingest_ms, air_c], newest last
+        self.surroundings = Surroundings()
         self.recent = Recent(cfg.block_windows)
         self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
         self.pace_windows: I64 = np.zeros(n, np.int64)
@@ -138,32 +137,20 @@ class Emitter:
     def hear(self, partial: Partial, first: int) -> None:
         """Take in what a partial says of crews and of the weather; windows before ``first`` are final."""
         self.crews.hear(partial.crews, first)
-        self.hear_weather(partial.weather)
-
-    def hear_weather(self, rows: Sequence[WeatherRow]) -> None:
-        """Readings of road weather stations."""
-        for r in rows:
-            if -60.0 <= r.air_c <= 60.0:
-                site = self.weather.setdefault(r.site_id, [])
-                site.append([r.event_ms, r.ingest_ms, r.air_c])
-                site.sort()
-                del site[:-64]
+        self.surroundings.hear(partial.weather, partial.grid)
 
     def conditions(self, end_ms: int) -> Conditions:
-        """Temperature and grid at the end of a window: the median of the newest readings that had been received by then, else the month's usual."""
+        """Temperature and grid at the end of a window: the median of the newest readings that had been received by then, else the month's usual; and
+        the grid's newest factor, else the default of the tables."""
         cfg = self.settings
-        grid = {} if cfg.grid_g_per_kwh is None else {"grid_g_per_kwh": cfg.grid_g_per_kwh, "grid_source": "live"}
-        newest = []
-        for _, readings in sorted(self.weather.items()):
-            usable = [r for r in readings if r[1] <= end_ms and end_ms - WEATHER_MS <= r[0] <= end_ms]
-            if usable:
-                newest.append(usable[-1][2])
-        if newest:
-            air, source = float(np.median(newest)), "measured"
-        else:
+        grid: dict[str, Any] = {} if cfg.grid_g_per_kwh is None else {"grid_g_per_kwh": cfg.grid_g_per_kwh, "grid_source": "live"}
+        if not grid and (live := self.surroundings.grid_at(end_ms)) is not None:
+            grid = {"grid_g_per_kwh": live[1], "grid_source": "live"}
+        air, source = self.surroundings.air_c(end_ms), "measured"
+        if air is None:
             air, source = DEFAULT_TEMPERATURE_C[self._day(end_ms).month - 1], "default"
         air = round(air / cfg.temperature_step_c) * cfg.temperature_step_c
-        return Conditions(temperature_c=air, temperature_source=source, hbefa_weight=cfg.hbefa_weight, **grid)  # type: ignore[arg-type]
+        return Conditions(temperature_c=air, temperature_source=source, hbefa_weight=cfg.hbefa_weight, **grid)
 
     def _day(self, end_ms: int) -> date:
         return datetime.fromtimestamp(end_ms / 1000, UTC).astimezone(self.flows.zone).date()
@@ -348,6 +335,11 @@ class Emitter:
 
     # ------------------------------------------------------------------ publishing
 
+    def grid_time(self, end_ms: int) -> str | None:
+        """Since when the live factor holds that is used at the end of a window."""
+        live = self.surroundings.grid_at(end_ms) if self.settings.grid_g_per_kwh is None else None
+        return None if live is None else rfc3339(live[0])
+
     def common(self, r: Rates, seen: Seen, first: int, last: int, status: str) -> str:
         """Fields that all records of a window share."""
         c = r.conditions
@@ -356,7 +348,7 @@ class Emitter:
                 "window_start": rfc3339(first * WINDOW_MS), "window_end": rfc3339((last + 1) * WINDOW_MS), "status": status,
                 "revision": seen.revision, "fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "factor_rows": r.factor_rows,
                 "scope": tables.SCOPE, "temperature_c": c.temperature_c, "temperature_source": c.temperature_source,
-                "grid_g_per_kwh": c.grid_g_per_kwh, "grid_source": c.grid_source, "simulated": True if seen.simulated else None,
+                "grid_g_per_kwh": c.grid_g_per_kwh, "grid_source": c.grid_source, "grid_time": self.grid_time((last + 1) * WINDOW_MS), "simulated": True if seen.simulated else None,
             }
         )  # fmt: skip
 
@@ -395,14 +387,14 @@ class Emitter:
 
     def export(self) -> dict[str, Any]:
         return {
-            "flows": self.flows.export(), "crews": self.crews.export(), "weather": self.weather, "recent": self.recent.export(),
+            "flows": self.flows.export(), "crews": self.crews.export(), "surroundings": self.surroundings.export(), "recent": self.recent.export(),
             "pace": self.pace.tobytes(), "pace_windows": self.pace_windows.astype("<i1").tobytes(),
         }  # fmt: skip
 
     def restore(self, data: dict[str, Any]) -> None:
         self.flows.restore(data["flows"])
         self.crews.restore(data["crews"])
-        self.weather = {k: [list(r) for r in v] for k, v in data["weather"].items()}
+        self.surroundings.restore(data["surroundings"])
         self.recent.restore(data["recent"])
         self.pace = np.frombuffer(data["pace"], np.float64).copy()
         self.pace_windows = np.frombuffer(data["pace_windows"], "<i1").astype(np.int64)

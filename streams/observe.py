@@ -25,7 +25,7 @@ from geo.track import NEVER, Tracker
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
 from streams.clean import impossible
-from streams.crews import CrewNotes, LineNotes, weather_rows
+from streams.crews import CrewNotes, LineNotes
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
@@ -34,6 +34,7 @@ from streams.publish import PositionWriter, Where, dead_letters, late_records
 from streams.sensors import Sensors
 from streams.sides import Sides
 from streams.stated import Statements
+from streams.surroundings import grid_rows, weather_rows
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
@@ -72,6 +73,7 @@ class Observer:
         self._new_rows: list[Rows] = []
         self._crews, self._lines = CrewNotes(), LineNotes()
         self._weather: list[wire.WeatherRow] = []
+        self._grid: list[wire.GridRow] = []
         self._cells = concat([])
         self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
 
@@ -115,8 +117,11 @@ class Observer:
         if parsed.vehicles is not None and len(parsed.vehicles):
             duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, where)
-        duplicates += self.statements.feed(parsed.stated, self, rejects, out)
-        self._weather += weather_rows(out.records.get("road-weather", ()))
+        stated = Outputs()
+        duplicates += self.statements.feed(parsed.stated, self, rejects, stated)
+        self._weather += weather_rows(stated.records.get("road-weather", ()))
+        self._grid += grid_rows(stated.records.get("grid-factor", ()))
+        out.extend(stated)
         self._count(envelope, parsed, rejects, duplicates, elsewhere)
         out.add("dead-letter", dead_letters(self, envelope, rejects, where))
 
@@ -328,7 +333,7 @@ class Observer:
         """Partial sums that changed since the last flush, finished health slots, and how far log time has come."""
         fresh = merge(concat(self._new_rows))
         self._new_rows = []
-        weather, self._weather = tuple(self._weather), []
+        weather, self._weather, grid, self._grid = tuple(self._weather), [], tuple(self._grid), []
         all_cells = merge(concat([self._cells, fresh])) if len(fresh.who) else self._cells
         changed = _member(all_cells, fresh)
         rows = Rows(all_cells.window[changed], all_cells.segment[changed], all_cells.who[changed], all_cells.sums[changed])
@@ -341,7 +346,7 @@ class Observer:
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(),
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid,
             )
         )  # fmt: skip
 

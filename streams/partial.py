@@ -80,6 +80,15 @@ class WeatherRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     air_c: float
 
 
+class GridRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """CO2 of the electricity that is consumed."""
+
+    grid_id: str
+    event_ms: int
+    ingest_ms: int
+    g_per_kwh: float
+
+
 class HealthRow(msgspec.Struct, frozen=True, array_like=True):
     """Counts of one raw partition in one slot of ``streams.health.SLOT_MS`` of ingest time."""
 
@@ -119,6 +128,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     crews: tuple[CrewRow, ...] = ()
     weather: tuple[WeatherRow, ...] = ()
     lines: tuple[LineRow, ...] = ()
+    grid: tuple[GridRow, ...] = ()
 
     def rows(self) -> Rows:
         """The columns as arrays."""

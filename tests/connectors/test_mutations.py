@@ -34,7 +34,7 @@ STRANGE: tuple[Any, ...] = (
     "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999+14:00", "2026-03-10T05:30:00", "\u0000", "\ud83d\ude8c", [], {}, [[]], [{}], {"a": 1}, [None] * 3,
 )  # fmt: skip
 NUMBERS = (b"1e400", b"-1e400", b"NaN", b"Infinity", b"-0", b"00", b"1" * 5000, b"0.0000000000000000000000000000001")
-FAMILIES = ("journeys", "tampere_lights", "foli", "oulunliikenne", "liipi", "digitraffic")
+FAMILIES = ("journeys", "tampere_lights", "foli", "oulunliikenne", "liipi", "digitraffic", "fingrid")
 
 
 def samples(family: str) -> list[bytes]:

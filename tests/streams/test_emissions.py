@@ -238,7 +238,7 @@ def test_crews_say_the_same_in_whatever_order_they_come() -> None:
 def test_colder_air_emits_more_and_says_where_it_was_measured() -> None:
     end = (W + 1) * WINDOW_MS
     cold, usual = emitter(), emitter()
-    cold.hear_weather([WeatherRow("w/1", end - 60_000, end - 30_000, -18.2), WeatherRow("w/2", end - 60_000, end + 1, 30.0)])
+    cold.surroundings.hear([WeatherRow("w/1", end - 60_000, end - 30_000, -18.2), WeatherRow("w/2", end - 60_000, end + 1, 30.0)], ())
     a, b = (decoded(block(e), "emission-segment", 5)[0] for e in (cold, usual))
     assert (a.temperature_c, a.temperature_source) == (-18.0, "measured")
     assert (b.temperature_c, b.temperature_source) == (1.0, "default")
