@@ -22,7 +22,7 @@ class Product:
 
     name: str
     record: type[Record]
-    key: str  #: field(s) of the record that make the Kafka key, joined with ":"
+    key: str  #: field(s) of the record that make the Kafka key, joined with ":"; one that is absent is "unknown" there
     cleanup: Literal["delete", "compact", "compact,delete"]
     retention_ms: int  #: -1: for ever
     cadence: str

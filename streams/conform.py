@@ -224,7 +224,7 @@ class _Checks:
         if problem is not None:
             counts.invalid += 1
             self._fault(f"{product}: refused by its schema", problem)
-        key = ":".join(str(fields.get(part)) for part in PRODUCTS[product].key.split(":"))
+        key = ":".join(str(fields.get(part, "unknown")) for part in PRODUCTS[product].key.split(":"))
         if o.key.decode("utf-8", "replace") != key:
             self._fault(f"{product}: key is not {PRODUCTS[product].key}", f"{o.key!r} for {key}")
         content = zlib.crc32(o.value)
