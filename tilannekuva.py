@@ -234,7 +234,17 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
     )
 
 
-for command in (access.access, history.replay, networks.network, tables.topics, checks.check, checks.conform, tables.tail, tables.factors):
+for command in (
+    access.access,
+    history.replay,
+    networks.network,
+    tables.topics,
+    checks.check,
+    checks.conform,
+    tables.tail,
+    tables.factors,
+    tables.catalog,
+):
     cli.add_command(command)
 
 

@@ -87,6 +87,26 @@ def tail(topic: str, count: int | None, from_beginning: bool, broker: str) -> No
     run(main)
 
 
+@click.command(epilog="Example: tilannekuva catalog helsinki --url https://traffic.example --form ttl > catalogue.ttl")
+@click.argument("names", metavar="[CITY]...", nargs=-1)
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Address of the gateway that the catalogue leads to.")
+@click.option("--form", type=click.Choice(["ttl", "jsonld"]), default="ttl", show_default=True)
+@with_broker
+@with_prefix
+def catalog(names: tuple[str, ...], url: str, form: str, broker: str, prefix: str) -> None:
+    """The mobilityDCAT-AP catalogue of a CITY, or the merged one of several (all by default), as the gateway serves it but for what is measured live."""
+    from connectors import cities
+    from serve import catalogue, describe
+    from serve.gateway import check_public
+    from serve.state import Picture
+
+    base = check_public(url) or url
+    chosen = [load_city(n) for n in names or cities.names()]
+    entries = [describe.entry(c, Picture(c.name, prefix), prefix) for c in chosen]
+    g = catalogue.graph(entries, base=base, kafka_host=broker.partition(",")[0], merged=len(entries) > 1)
+    click.echo((catalogue.turtle if form == "ttl" else catalogue.json_ld)(g).decode())
+
+
 @click.command(epilog="Example: tilannekuva factors --csv questions.csv > answers.csv")
 @click.option(
     "--csv",

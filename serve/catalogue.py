@@ -266,6 +266,12 @@ class _Writer:
                 "GeoJSON pages in the manner of OGC API Features: bbox, datetime, limit.",
             )
         )  # fmt: skip
+        out.append(
+            self._distribution(
+                f"{iri}#parquet", "Latest records as Parquet", f"{self.base}/api/v1/cities/{entry.name}/records/{name}.parquet", "PARQUET",
+                "http-https", "pull", "Apache Parquet, columns typed as the schema says; GeoParquet 1.1 where the records have a geometry.",
+            )
+        )  # fmt: skip
         return out
 
     def _distribution(self, iri: str, title: str, url: str, form: str, protocol: str, method: str, notes: str) -> URIRef:
@@ -341,6 +347,7 @@ def schema_org(entry: Entry, product: Product, *, base: str, kafka_host: str) ->
     contents = [
         (f"kafka://{kafka_host}/{entry.topics[product.name]}", "application/json"),
         (f"{base}{entry.rest[product.name]}", "application/geo+json"),
+        (f"{base}/api/v1/cities/{entry.name}/records/{product.name}.parquet", "application/vnd.apache.parquet"),
     ]
     return {
         "@context": "https://schema.org/",

@@ -16,7 +16,8 @@ from models.topics import PRODUCTS
 from serve import catalogue, docs, openapi
 from serve.catalogue import Entry, Quality
 from serve.http import Body, bad_query, json_answer, only
-from serve.rest import CITIES, Served, served
+from serve.rest import CITIES, City, Served, served
+from serve.state import Picture
 
 #: The catalogue is made anew at most this often, s; feeds tell of their health every 15 s.
 CATALOGUE_EVERY_S = 10.0
@@ -59,9 +60,8 @@ _decode_health = msgspec.json.Decoder(_Health).decode
 _decode_feed = msgspec.json.Decoder(_Feed).decode
 
 
-def quality(s: Served, product: str) -> Quality:
+def quality(picture: Picture, product: str) -> Quality:
     """How good a product of a city is now, by the health of the feeds behind it: those that its newest records name, or all where they name none."""
-    picture = s.picture
     held = picture.current(product) if product != "segment" else []
     count = len(held) if product != "segment" else len(picture.segments)
     health = {h.feed: h for h in (_decode_health(f.value) for f in picture.health.values())}
@@ -84,9 +84,8 @@ def quality(s: Served, product: str) -> Quality:
     )
 
 
-def entry(s: Served, prefix: str) -> Entry:
+def entry(city: City, picture: Picture, prefix: str) -> Entry:
     """What the catalogue says of a city now."""
-    city, picture = s.city, s.picture
     _, boxes = picture.network()
     own = getattr(city, "box", None)
     if own is not None:
@@ -109,7 +108,7 @@ def entry(s: Served, prefix: str) -> Entry:
         topics=catalogue.topics_of(city.name, prefix),
         rest={product: f"{base}/records/{product}" if product != "segment" else f"{base}/segments" for product in PRODUCTS},
         log_time=picture.log_time,
-        quality={product: quality(s, product) for product in PRODUCTS},
+        quality={product: quality(picture, product) for product in PRODUCTS},
     )
 
 
@@ -149,7 +148,7 @@ async def catalog(request: web.Request) -> web.Response:
     base = public.base(request)
     kept = public.kept.get((base, name, form))
     if kept is None or time.monotonic() - kept[0] > CATALOGUE_EVERY_S:
-        entries = [entry(s, public.prefix) for s in chosen]
+        entries = [entry(s.city, s.picture, public.prefix) for s in chosen]
         write: Callable[[Any], bytes] = catalogue.turtle if form == "ttl" else catalogue.json_ld
 
         def make() -> Body:
@@ -194,7 +193,7 @@ def _html(text: str) -> web.Response:
 async def docs_index(request: web.Request) -> web.Response:
     only(request)
     public = request.app[PUBLIC]
-    entries = [entry(s, public.prefix) for _, s in sorted(request.app[CITIES].items())]
+    entries = [entry(s.city, s.picture, public.prefix) for _, s in sorted(request.app[CITIES].items())]
     return _html(docs.index(entries, base=public.base(request), kafka_host=public.kafka))
 
 
@@ -211,7 +210,14 @@ async def docs_page(request: web.Request) -> web.Response:
     s = known[name]
     held = s.picture.current(product) if product != "segment" else []
     example = held[len(held) // 2] if held else None
-    page = docs.page(PRODUCTS[product], entry(s, public.prefix), sorted(known), example, base=public.base(request), kafka_host=public.kafka)
+    page = docs.page(
+        PRODUCTS[product],
+        entry(s.city, s.picture, public.prefix),
+        sorted(known),
+        example,
+        base=public.base(request),
+        kafka_host=public.kafka,
+    )
     return _html(page)
 
 

@@ -119,9 +119,9 @@ def make_app(
         return web.Response(body=generate_latest(figures), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
+    views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
     describe.add_routes(app)
-    views.add_routes(app)
     assets.add_routes(app)
     app.on_response_prepare.append(on_prepare(security_headers(background)))
 

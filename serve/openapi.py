@@ -26,6 +26,10 @@ _BYTES: Document = {"schema": {"type": "string", "contentMediaType": "applicatio
 _EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}
 _XML = {form: {"schema": {"type": "string"}} for form in ("application/xml", "text/xml")}
 _PROTOBUF = {"application/x-protobuf": _BYTES, "application/octet-stream": _BYTES, "application/json": {"schema": {"type": "object"}}}
+_PARQUET = {
+    form: {"schema": {"type": "string", "contentMediaType": form}}
+    for form in ("application/vnd.apache.parquet", "application/octet-stream")
+}
 _NGSI = {form: {"schema": {"type": "array", "items": {"type": "object"}}} for form in ("application/ld+json", "application/json")}
 _SPEEDS = {"text/csv": {"schema": {"type": "string"}}, "application/json": {"schema": {"type": "object"}}}
 _SOME = (
@@ -53,6 +57,11 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     ),
     f"{_C}/vehicles": ("Vehicles heard in the last two minutes of log time", (_BBOX, _TIME, _LIMIT, _OFFSET), _GEOJSON),
     f"{_C}/records/{{product}}": ("Latest records of a product", (_BBOX, _TIME, _LIMIT, _OFFSET), _GEOJSON),
+    f"{_C}/records/{{product}}.parquet": (
+        "Latest records of a product, or the network, as Parquet (GeoParquet where they have a geometry)",
+        (_BBOX,),
+        _PARQUET,
+    ),
     f"{_C}/health": ("Health of the source feeds", (), _JSON),
     f"{_C}/network": ("Geometry of all segments in one piece", (_VERSION,), _GEOJSON),
     f"{_C}/picture": ("What a live map starts from, in columns", (), _JSON),
@@ -125,7 +134,9 @@ def document(base: str, cities: Sequence[str]) -> Document:
                 "name": name,
                 "in": "path",
                 "required": True,
-                "schema": {"type": "string", "enum": sorted(PRODUCTS)} if name == "product" and "/records/" not in path else schema,
+                "schema": {"type": "string", "enum": sorted(PRODUCTS)}
+                if name == "product" and not path.endswith("/records/{product}")
+                else schema,
             }
             for name, schema in in_path.items()
             if f"{{{name}}}" in path

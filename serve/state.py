@@ -341,6 +341,17 @@ class Picture:
                 others = self.others[product]
                 return [others[key].value for key in sorted(others)]
 
+    def segment_record(self, segment_id: str) -> bytes:
+        """A segment's record as JSON, as far as it is held.
+
+        Raises:
+            KeyError: there is no such segment.
+        """
+        s = self.segments[segment_id]
+        return b'{"segment_id":%b,"geometry":%b,"represents":%b,"osm_way_ids":%b,"osm_node_ids":%b,%b}' % (
+            _encode(segment_id), s.geometry, s.represents, *s.osm, s.properties,
+        )  # fmt: skip
+
     def box_of(self, segment_id: str) -> tuple[float, float, float, float] | None:
         """Where a segment is: west, south, east, north, degrees; None when it is not known."""
         held = self.segments.get(segment_id)

@@ -24,6 +24,7 @@ from connectors.families import Parser
 from geo import assemble, store
 from geo.network import Network, Schedule
 from geo.project import Plane
+from models.arrow import RECORDS
 from models.clock import parse_ms
 from models.schemas import schema
 from models.topics import PRODUCTS
@@ -31,7 +32,6 @@ from streams.fuse import FuseSettings
 from streams.observe import Observer
 from streams.offline import Run, replay
 from streams.outputs import Out, Outputs
-from streams.tables import RECORDS
 
 #: Of more records than this of one product, every so many-th is checked against the schema.
 MOST_CHECKED = 20_000

@@ -56,9 +56,9 @@ class Standards:
         found: list[str] = self.check.complaints(schema, entity, registry)
         return found
 
-    def mobility_dcat(self, data: bytes) -> list[str]:
-        """mobilityDCAT-AP over DCAT-AP by their SHACL shapes, Turtle."""
-        return self._of(self.check.mobilitydcat, data, "catalogue.ttl")
+    def mobility_dcat(self, data: bytes, form: str = "ttl") -> list[str]:
+        """mobilityDCAT-AP over DCAT-AP by their SHACL shapes; Turtle or JSON-LD."""
+        return self._of(self.check.mobilitydcat, data, f"catalogue.{form}")
 
     def asyncapi(self, document: Any) -> list[str]:
         """AsyncAPI 3 with its bindings."""

@@ -15,15 +15,17 @@ from models.clock import rfc3339
 from models.emission_records import EmissionSegment
 from models.fluency import Los
 from models.records import SegmentState, SensorObservation, Situation, VehiclePosition
+from models.topics import PRODUCTS
 from serve.http import Body, Box, bad_query, box, integer, number, only
 from serve.records import selected
 from serve.rest import Served, served
 from serve.state import Picture
-from serve.views import datex2, gtfs_rt, ngsi_ld, speeds
+from serve.views import datex2, gtfs_rt, ngsi_ld, parquet, speeds
 
 GTFS_RT = ("vehicle-positions", "alerts")
 NGSI = ("TrafficFlowObserved", "EnvironmentObserved")
 PROTOBUF = "application/x-protobuf"
+PARQUET = "application/vnd.apache.parquet"
 #: Things of one answer: by default, and at most. A segment takes a kilobyte or two of XML.
 DEFAULT_LIMIT, MAX_LIMIT = 2_000, 10_000
 #: An answer is made anew at most this often, s; so much is kept, bytes.
@@ -210,6 +212,22 @@ async def router_speeds(request: web.Request) -> web.Response:
     return await answer(request, form, form, make)
 
 
+async def parquet_file(request: web.Request) -> web.Response:
+    """The newest records of a product, or the network, as Parquet."""
+    only(request, "bbox")
+    s, product = served(request), request.match_info["product"]
+    if product not in PRODUCTS:
+        raise web.HTTPNotFound(text=f"no records of {product[:40]!r}; expected one of {', '.join(sorted(PRODUCTS))}")
+    form = negotiated(request, PARQUET, "application/octet-stream")
+    if product == "segment":
+        area = box(request)
+        values = [s.picture.segment_record(i) for i in s.picture.network()[0] if _in(s, i, area)]
+    else:
+        values = some(request, s.picture, product)
+    licence = getattr(getattr(s.city, "network", None), "licence", s.city.licence) if product == "segment" else s.city.licence
+    return await answer(request, form, form, lambda: parquet.file(product, values, licence, s.city.attribution))
+
+
 def _in(s: Served, segment_id: str, area: Box | None) -> bool:
     at = s.picture.box_of(segment_id)
     if at is None or area is None:
@@ -227,5 +245,6 @@ def add_routes(app: web.Application) -> None:
             web.get(base + "/gtfs-rt/{feed}", gtfs_rt_feed),
             web.get(base + "/ngsi-ld/entities", ngsi_ld_entities),
             web.get(base + "/speeds", router_speeds),
+            web.get(base + "/records/{product}.parquet", parquet_file),
         ]
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,10 +16,11 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rdflib import RDF, Graph, URIRef
-from rdflib.namespace import DCAT
+from rdflib.namespace import DCAT, DCTERMS
 
 from connectors import cities
 from models.topics import PRODUCTS
@@ -28,15 +29,8 @@ from serve.describe import Public
 from serve.gateway import make_app
 from serve.http import RateLimit
 from serve.state import Picture
-
-
-def official(shared: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("standards_check", shared / "standards" / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.standards import Standards
+from tilannekuva import cli
 
 
 async def parsed(client: Any, path: str, form: str, **headers: str) -> Graph:
@@ -76,7 +70,7 @@ async def test_both_forms_say_the_same_and_one_dataset_stands_for_each_product(f
     positions = next(s for s in turtle.subjects(RDF.type, DCAT.Dataset) if str(s).endswith("/vehicle-position"))
     urls = {str(turtle.value(d, DCAT.accessURL)) for d in turtle.objects(positions, DCAT.distribution)}
     assert "kafka://localhost:9092/mobility.town.vehicle-position.v1" in urls
-    assert len(urls) == 3
+    assert len(urls) == 4
     for url in urls - {"kafka://localhost:9092/mobility.town.vehicle-position.v1"}:
         answer = await client.get(url[url.index("/api/") :])
         assert answer.status == 200, "what the catalogue names is there"
@@ -113,20 +107,41 @@ async def gateway_of(*names: str) -> TestClient[web.Request, web.Application]:
     return client
 
 
-async def test_the_profile_s_shapes_take_the_catalogues_of_cities_with_every_licence(shared: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyshacl")
-    pytest.importorskip("yaml")
-    check = official(shared)
+async def test_the_profile_s_shapes_take_the_catalogues_of_cities_with_every_licence(standards: Standards) -> None:
     by_licence = {cities.load(name).licence: name for name in cities.names()}
     client = await gateway_of(*by_licence.values())
     texts = {path: await (await client.get(path)).text() for path in ("/catalog.jsonld", f"/catalog/{min(by_licence.values())}.ttl")}
     await client.close()
     for path, text in texts.items():
-        file = tmp_path / f"catalogue.{path.rpartition('.')[2]}"
-        file.write_text(text)
-        assert check.mobilitydcat(file) == []
-    file.write_text(text.replace("accrualPeriodicity", "nothing"))
-    assert check.mobilitydcat(file), "a broken one is noticed"
+        assert standards.mobility_dcat(text.encode(), path.rpartition(".")[2]) == []
+    assert standards.mobility_dcat(text.replace("accrualPeriodicity", "nothing").encode()), "a broken one is noticed"
+
+
+SIX = ("helsinki", "espoo", "vantaa", "tampere", "turku", "oulu")
+
+
+def shape(g: Graph, city: str) -> set[tuple[str, ...]]:
+    """Which kind of thing has which property how often, whatever the city is called."""
+    own: dict[Any, str] = {
+        s: str(s).replace(f"/{city}", "/CITY").replace(f".{city}.", ".CITY.") for s in g.subjects() if isinstance(s, URIRef)
+    }
+    licences = set(g.subjects(RDF.type, DCTERMS.LicenseDocument))
+    count = Counter((own.get(s, "blank"), str(p)) for s, p, _ in g if s not in licences)
+    return {(s, p, str(n) if s != "blank" else "") for (s, p), n in count.items()}
+
+
+def test_the_catalogues_of_six_cities_have_the_same_shape_and_each_is_what_the_command_writes(standards: Standards) -> None:
+    shapes = {}
+    for city in SIX:
+        done = CliRunner().invoke(cli, ["catalog", city, "--url", "https://traffic.example", "--broker", "kafka.example:9092"])
+        assert done.exit_code == 0, done.output
+        assert standards.mobility_dcat(done.stdout.encode()) == []
+        shapes[city] = shape(Graph().parse(data=done.stdout, format="turtle"), city)
+    for city in SIX[1:]:
+        assert shapes[city] ^ shapes["helsinki"] == set(), city
+    merged = CliRunner().invoke(cli, ["catalog", "--form", "jsonld"])
+    datasets = set(Graph().parse(data=merged.stdout, format="json-ld").subjects(RDF.type, DCAT.Dataset))
+    assert len(datasets) == len(cities.names()) * len(PRODUCTS)
 
 
 async def test_the_merged_catalogue_lists_every_product_of_every_city() -> None:
@@ -277,16 +292,12 @@ def test_the_committed_reference_is_the_generated_one() -> None:
     assert committed.read_text("utf-8") == docs.markdown(), "run: python -m serve.docs > docs/topics.md"
 
 
-async def test_a_page_tells_search_engines_of_its_dataset(fed: Any, start: Any, shared: Path, tmp_path: Path) -> None:
-    pytest.importorskip("yaml")
-    check = official(shared)
+async def test_a_page_tells_search_engines_of_its_dataset(fed: Any, start: Any, standards: Standards) -> None:
     client = await start()
     for product in PRODUCTS:
         page = await (await client.get(f"/docs/{product}")).text()
         (data,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page)
-        file = tmp_path / "dataset.json"
-        file.write_text(data)
-        assert check.schema_org_dataset(file) == []
+        assert standards.dataset(json.loads(data)) == []
         assert json.loads(data)["license"] == "https://creativecommons.org/licenses/by/4.0/"
 
 

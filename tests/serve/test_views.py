@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from types import ModuleType
 from typing import Any
 
+import geopandas
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from google.transit import gtfs_realtime_pb2 as pb
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +19,7 @@ from lxml import etree
 from models.clock import rfc3339
 from models.emission_records import EmissionSegment, Quantity
 from models.records import SensorObservation, Situation
+from models.topics import PRODUCTS
 from serve.views import datex2, gtfs_rt
 from tests.standards import Standards
 
@@ -313,3 +317,20 @@ async def test_pages_of_a_view_hold_everything_once_and_are_compressed_and_tagge
     assert len(seen) == len(set(seen)) == 4
     first = await client.get(f"{BASE}/datex2/elaborated-data")
     assert (await client.get(f"{BASE}/datex2/elaborated-data", headers={"If-None-Match": first.headers["ETag"]})).status == 304
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+async def test_every_product_is_a_parquet_file_with_its_licence_in_it(rich: Any, start: Any, product: str) -> None:
+    client = await start()
+    answer = await client.get(f"{BASE}/records/{product}.parquet")
+    assert (answer.status, answer.content_type) == (200, "application/vnd.apache.parquet")
+    table = pq.read_table(io.BytesIO(await answer.read()))
+    held = len((await (await client.get(f"{BASE}/segments")).json())["features"]) if product == "segment" else None
+    want = held if held is not None else (await (await client.get(f"{BASE}/records/{product}")).json())["numberMatched"]
+    assert table.num_rows == want
+    assert table.schema.metadata[b"licence"] == b"CC-BY-4.0"
+    assert b"OpenStreetMap contributors" in table.schema.metadata[b"attribution"]
+    if product in ("segment", "situation"):
+        frame = geopandas.read_parquet(io.BytesIO(await (await client.get(f"{BASE}/records/{product}.parquet")).read()))
+        assert frame.crs.to_authority() in (("OGC", "CRS84"), ("EPSG", "4326"))
+        assert frame.geometry.notna().any()

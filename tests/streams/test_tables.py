@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models import records
+from models import arrow, records
+from models.arrow import RECORDS, arrow_schema, table
 from models.clock import rfc3339
 from models.records import SegmentState, SharedVehicleStation, Situation, SourceMix, VehiclePosition, encode
-from streams import tables
 from streams.outputs import Out
-from streams.tables import RECORDS, ParquetSink, arrow_schema, table
+from streams.tables import ParquetSink
 
 T = 1_773_120_600_123
 
@@ -65,7 +65,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def test_files_do_not_depend_on_how_records_arrived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "GROUP", 50)
+    monkeypatch.setattr("streams.tables.GROUP", 50)
     seen = []
     for name, step in (("a", 1), ("b", 17), ("c", 230)):
         sink = ParquetSink(tmp_path / name)
@@ -86,7 +86,7 @@ def test_files_do_not_depend_on_how_records_arrived(tmp_path: Path, monkeypatch:
 def test_a_closed_sink_leaves_files_that_can_be_read_when_the_last_group_was_just_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "GROUP", 10)
+    monkeypatch.setattr("streams.tables.GROUP", 10)
     sink = ParquetSink(tmp_path)
     sink.add("vehicle-position", outs(20))
     sink.close(("vehicle-position",))
@@ -106,14 +106,14 @@ def test_every_product_of_the_feeds_becomes_a_table_with_objects_as_json_and_lis
         text={"fi": 'Katu "poikki"', "sv": "Å"},
     )  # fmt: skip
     bare = Situation(situation_id="d/2", kind="unknown", event_time=at, ingest_time=at, feed="m")
-    t = tables.table("situation", [encode(situation), encode(bare)])
+    t = arrow.table("situation", [encode(situation), encode(bare)])
     first, second = t.to_pylist()
     assert json.loads(first["geometry"]) == geometry
     assert json.loads(first["text"]) == situation.text
     assert first["routes"] == ["1", "2"]
     assert (second["geometry"], second["routes"], second["title"]) == (None, None, None)
     station = SharedVehicleStation(station_id="b/1", ingest_time=at, feed="b", vehicles_by_type={"bike": 3})
-    (row,) = tables.table("shared-vehicle-station", [encode(station)]).to_pylist()
+    (row,) = arrow.table("shared-vehicle-station", [encode(station)]).to_pylist()
     assert json.loads(row["vehicles_by_type"]) == {"bike": 3}
     for product in ("stop-passage", "traffic-signal", "road-weather", "parking"):
-        assert tables.table(product, []).num_columns == len(msgspec.structs.fields(tables.RECORDS[product]))
+        assert arrow.table(product, []).num_columns == len(msgspec.structs.fields(arrow.RECORDS[product]))
