@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 import streams.driver
 import streams.observe
@@ -24,10 +23,10 @@ from connectors.envelope import decode as decode_envelope
 from connectors.hfp.parse import _decode as decode_hfp
 from connectors.kafka import make_producer
 from geo.network import Network
-from models.clock import rfc3339_column
 from models.records import VehiclePosition
 from models.topics import partials_topic, state_topic
 from streams import partial as wire
+from streams.batches import Batcher
 from streams.driver import DriverSettings, FuseStep, ObserveStep, PartitionDriver
 from streams.fuse import Fuser
 from streams.ground import Ground
@@ -215,18 +214,9 @@ async def floor(bootstrap: str, city: City, prefix: str, log: list[Record], posi
     producer = make_producer(bootstrap, "benchmark-floor")
     await producer.start()
     writer = Writer(producer, city, prefix)
-    topic, constant = writer.topic("vehicle-position"), writer._constant("vehicle-position")
-    times = rfc3339_column(np.array([o.time_ms for o in positions], np.int64))
-    prepared = [[*constant, ("ce_id", o.ce_id.encode()), ("ce_time", t.encode())] for o, t in zip(positions, times, strict=True)]
-    sent = []
+    topic, batcher = writer.topic("vehicle-position"), Batcher(writer.constant("vehicle-position"))
     began = time.process_time()
-    batch = producer.create_batch()
-    for o, headers in zip(positions, prepared, strict=True):
-        if batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers) is None:
-            sent.append(await producer.send_batch(batch, topic, partition=0))
-            batch = producer.create_batch()
-            batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers)
-    sent.append(await producer.send_batch(batch, topic, partition=0))
+    sent = [await producer.send_batch(batch, topic, partition=0) for batch in batcher.batches(positions)]
     await asyncio.gather(*sent)
     out["publish"] = (time.process_time() - began) / max(len(positions), 1) * 1e6
     await producer.stop()

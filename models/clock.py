@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_REST = [f".{k:03d}Z" for k in range(1000)]
+
 
 def rfc3339(ms: int) -> str:
     """
@@ -24,8 +26,10 @@ def rfc3339_column(ms: NDArray[np.int64]) -> list[str]:
     >>> rfc3339_column(np.array([1773120600123, 0]))
     ['2026-03-10T05:30:00.123Z', '1970-01-01T00:00:00.000Z']
     """
-    text: list[str] = np.datetime_as_string(ms.astype("datetime64[ms]"), unit="ms").tolist()
-    return [t + "Z" for t in text]
+    second, rest = np.divmod(ms, 1000)
+    known = np.unique(second)
+    text = dict(zip(known.tolist(), np.datetime_as_string(known.astype("datetime64[s]")).tolist(), strict=True))
+    return [text[s] + _REST[r] for s, r in zip(second.tolist(), rest.tolist(), strict=True)]
 
 
 def parse_ms(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Records and snapshots onto Kafka: batches by hand, idempotent producer, nothing counted as written before the broker said so."""
+"""Records and snapshots onto Kafka: batches built whole, idempotent producer, nothing counted as written before the broker said so."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from connectors.cities import City
-from models.clock import rfc3339_column
 from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
+from streams.batches import Batcher
 from streams.outputs import Out, Outputs
 
 SCHEMA_URL = "https://tilannekuva.example/schemas/{product}.v{major}.json"
@@ -35,7 +34,7 @@ class Writer:
         self.producer, self.city, self.prefix, self.failed = producer, city, prefix, failed
         self._sent: set[asyncio.Future[Any]] = set()  #: on their way
         self._error: BaseException | None = None
-        self._headers: dict[str, list[tuple[str, bytes]]] = {}
+        self._batchers: dict[str, Batcher] = {}
 
     def topic(self, product: str) -> str:
         """Topic of a product, of ``dead-letter`` or of ``late``."""
@@ -45,20 +44,23 @@ class Writer:
             return late_topic(self.city.name, self.prefix)
         return open_topic(self.city.name, product, self.prefix)
 
-    def _constant(self, product: str) -> list[tuple[str, bytes]]:
+    def constant(self, product: str) -> list[tuple[str, bytes]]:
         """CloudEvents 1.0 attributes that all records of a product share (Kafka binary mode)."""
-        found = self._headers.get(product)
+        major = PRODUCTS[product].major if product in PRODUCTS else 1
+        return [
+            ("ce_specversion", b"1.0"),
+            ("ce_source", f"/{self.city.name}/{'fuse' if product in ('segment-state', 'feed-health') else 'observe'}".encode()),
+            ("ce_type", f"tilannekuva.{product}.v{major}".encode()),
+            ("ce_dataschema", SCHEMA_URL.format(product=product, major=major).encode()),
+            ("content-type", b"application/json"),
+            ("ce_license", self.city.licence.encode()),
+            ("ce_attribution", "; ".join(self.city.attribution).encode()),
+        ]
+
+    def _batcher(self, product: str) -> Batcher:
+        found = self._batchers.get(product)
         if found is None:
-            major = PRODUCTS[product].major if product in PRODUCTS else 1
-            found = self._headers[product] = [
-                ("ce_specversion", b"1.0"),
-                ("ce_source", f"/{self.city.name}/{'fuse' if product in ('segment-state', 'feed-health') else 'observe'}".encode()),
-                ("ce_type", f"tilannekuva.{product}.v{major}".encode()),
-                ("ce_dataschema", SCHEMA_URL.format(product=product, major=major).encode()),
-                ("content-type", b"application/json"),
-                ("ce_license", self.city.licence.encode()),
-                ("ce_attribution", "; ".join(self.city.attribution).encode()),
-            ]
+            found = self._batchers[product] = Batcher(self.constant(product))
         return found
 
     async def write(self, outputs: Outputs) -> None:
@@ -75,19 +77,8 @@ class Writer:
                     await self._batches(product, shards[partition], partition)
 
     async def _batches(self, product: str, outs: Sequence[Out], partition: int) -> None:
-        topic, constant = self.topic(product), self._constant(product)
-        times = rfc3339_column(np.array([o.time_ms for o in outs], np.int64))
-        batch = self.producer.create_batch()
-        for o, text in zip(outs, times, strict=True):
-            headers = [*constant, ("ce_id", o.ce_id.encode()), ("ce_time", text.encode())]
-            if batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers) is None:
-                await self._send(batch, topic, partition)
-                batch = self.producer.create_batch()
-                batch.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers)
-        await self._send(batch, topic, partition)
-
-    async def _send(self, batch: Any, topic: str, partition: int) -> None:
-        if batch.record_count():
+        topic, batcher = self.topic(product), self._batcher(product)
+        for batch in batcher.batches(outs):
             self._keep(await self.producer.send_batch(batch, topic, partition=partition))
 
     def _keep(self, sent: asyncio.Future[Any]) -> None:
