@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from connectors.borders import Border, border
+from connectors.borders import Border, District, border, districts
 from models.errors import ConfigError
 
 Family = Literal[
@@ -165,6 +165,8 @@ class City(_Settings, frozen=True, kw_only=True):
     network: NetworkSource = NetworkSource()
     #: ``<file>.geojson#<name>`` beside the city file: what lies outside of this polygon is another city's, and is passed over, not refused.
     area: str | None = None
+    #: GeoJSON with the polygons of districts, beside the city's file: areas are told of for each of them too.
+    districts: str | None = None
     #: The city whose feeds these are: it alone connects to them, and this one reads its raw topics.
     raw_of: str | None = None
 
@@ -190,6 +192,11 @@ class City(_Settings, frozen=True, kw_only=True):
             return None
         file, _, name = self.area.partition("#")
         return border(FOLDER / file, name)
+
+    @property
+    def district_polygons(self) -> tuple[District, ...]:
+        """Districts, in the order of their file; none where the city names none."""
+        return () if self.districts is None else districts(Path(self.districts))
 
     def partitions(self) -> dict[str, int]:
         """Partitions of each feed's raw topic."""
@@ -234,6 +241,8 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
         raw["feeds"] = tomllib.loads((FOLDER / f"{whose}.toml").read_text("utf-8")).get("feeds")
     for key, value in (overrides or {}).items():
         _override(raw, path.name, key, value)
+    if isinstance(file := raw.get("districts"), str):
+        raw["districts"] = str(path.parent / file)
     return _check(raw, path.name)
 
 
@@ -271,7 +280,7 @@ def _check(raw: dict[str, Any], file: str) -> City:
         _check_feed(feed, city, file, f"feeds.{feed.name}")
     if city.area is not None and not re.fullmatch(r"[\w.-]+\.geojson#.+", city.area):
         raise ConfigError(file, "area", city.area, "<file>.geojson#<name of a polygon in it>, the file beside the city files")
-    _ = city.border
+    _ = city.border, city.district_polygons
     return city
 
 

@@ -71,7 +71,7 @@ class EmissionArea(Emission, frozen=True, kw_only=True):
     The bounds do not shrink as if the errors of the segments were independent: factors, fleet, temperature and the calendar are common to all.
     """
 
-    area_id: str  #: H3 index of resolution 8, or the city's name
+    area_id: str  #: H3 index of resolution 8, "district/" and the district's id, or the city's name
     area_kind: AreaKind
     segments: Count  #: that the sum is made of
     coverage_expansion: (
@@ -80,6 +80,7 @@ class EmissionArea(Emission, frozen=True, kw_only=True):
     coverage_pct: Percent  #: part of the vehicle-kilometres whose speed or flow was measured, now or lately
     vehicle_km_h: NonNegative  #: vehicle-kilometres an hour
     flow_source: FlowSource  #: of the largest part of co2_total
+    area_name: str | None = None  #: of a district, for people
 
 
 class EmissionVehicle(Emission, frozen=True, kw_only=True):
@@ -130,7 +131,7 @@ class KmByLos(Record, frozen=True, kw_only=True):
 class AreaState(Record, frozen=True, kw_only=True):
     """How traffic flows in an area in one minute. Kafka key: ``area_id``; compacted."""
 
-    area_id: str  #: H3 index of resolution 8, or the city's name
+    area_id: str  #: H3 index of resolution 8, "district/" and the district's id, or the city's name
     area_kind: AreaKind
     window_start: Utc
     window_end: Utc
@@ -146,4 +147,5 @@ class AreaState(Record, frozen=True, kw_only=True):
     )
     vehicle_km_h: NonNegative | None = None  #: vehicle-kilometres an hour
     delay_veh_h: NonNegative | None = None  #: vehicle-hours an hour lost against free flow
+    area_name: str | None = None  #: of a district, for people
     simulated: bool | None = None

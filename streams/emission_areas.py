@@ -36,7 +36,6 @@ _SOURCE_NAMES = {"measured": "measured", "transferred": "transferred", "congeste
 def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen) -> list[Out]:
     """``emission-area`` of a block: sums of its segments, stretched to streets that nothing is known of."""
     areas, length_km = emitter.areas, emitter.length_km
-    n = len(length_km)
     known = np.isfinite(result.speed_kmh) & emitter.general
     usual = np.where(emitter.general, emitter.flows.prior((last + 1) * WINDOW_MS), 0.0) * length_km
     inside, whole = areas.sums(np.where(known, usual, 0.0)), areas.sums(usual)
@@ -51,21 +50,19 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     out: list[Out] = []
     common = emitter.common(r, seen, first, last, "final")
     start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
-    city = areas.city
-    for group, groups, begin in ((areas.cell, city, 0), (np.zeros(n, np.int64), 1, city)):
-        if not groups:
-            continue
-        part = slice(begin, begin + groups)
-        e = sum_areas(result.emissions, traffic, group, groups, r.bounds, expansion=expansion[part])
-        main = main_source(co2, source, group, groups)
-        text = emission_text.outputs_text(e.value, e.lo95, e.hi95)
-        for k in range(groups):
-            a = begin + k
+    for layer in areas.layers:
+        group = np.where(layer.of >= 0, layer.of, layer.size)  # what lies in none is a group of its own, and is dropped
+        stretched = np.append(expansion[layer.begin : layer.begin + layer.size], 1.0)
+        e = sum_areas(result.emissions, traffic, group, layer.size + 1, r.bounds, expansion=stretched)
+        main = main_source(co2, source, group, layer.size + 1)
+        text = emission_text.outputs_text(e.value[:-1], e.lo95[:-1], e.hi95[:-1])
+        for k in range(layer.size):
+            a = layer.begin + k
             if not counts[a]:
                 continue
             own = emission_text.fields(
                 {
-                    "area_id": areas.area_id[a], "area_kind": areas.kind[a], "segments": counts[a],
+                    "area_id": areas.area_id[a], "area_kind": areas.kind[a], "area_name": areas.name[a], "segments": counts[a],
                     "coverage_expansion": round(float(expansion[a]), 6),
                     "coverage_pct": round(100.0 * float(covered[a]) / float(total[a]), 1) if total[a] > 0.0 else 0.0,
                     "vehicle_km_h": float(emission_text.rounded(total[a : a + 1] * expansion[a])[0]), "flow_source": _SOURCE_NAMES[main[k]],
@@ -96,8 +93,7 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
     covered = areas.sums(np.where((origin >= BLENDED) | (flow.source == MEASURED), vkm, 0.0))
     sure = areas.sums(vkm * np.where(known, confidence, 0.0))
     counts = areas.sums(general.astype(np.float64)).astype(np.int64).tolist()
-    cell_of = np.unique(np.column_stack([areas.cell[d.segment], d.vehicle]), axis=0) if len(d.segment) else np.empty((0, 2), np.int64)
-    vehicles = [*np.bincount(cell_of[:, 0], minlength=areas.city).tolist(), len(np.unique(d.vehicle))]
+    vehicles = areas.distinct(d.segment, d.vehicle)
     start_ms = w * WINDOW_MS
     start, end = rfc3339(start_ms), rfc3339(start_ms + WINDOW_MS)
     grades = [*LOS_GRADES, "unknown"][: len(km)]
@@ -110,7 +106,7 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
         for k, grade in enumerate(grades):
             by[grade] = round(by[grade] + km[k][a], 3)
         record = AreaState(
-            area_id=name, area_kind=areas.kind[a], window_start=start, window_end=end, status="final", revision=seen.revision,  # type: ignore[arg-type]
+            area_id=name, area_kind=areas.kind[a], area_name=areas.name[a], window_start=start, window_end=end, status="final", revision=seen.revision,  # type: ignore[arg-type]
             km_by_los=KmByLos(**by), coverage_pct=round(100.0 * float(covered[a] / distance[a]), 1) if some else 0.0, vehicles=vehicles[a],
             segments=counts[a], confidence=round(float(sure[a] / distance[a]), 3) if some else 0.0,
             travel_time_index=round(max(float(time[a] / free[a]), 0.0), 3) if some else None,

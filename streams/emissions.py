@@ -118,7 +118,7 @@ class Emitter:
         self.expected_kmh = expected_kmh
         self.general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
         self.urban: Bool = urban_of(self.flows.road_class)
-        self.areas: Areas = areas_of(network, city.name)
+        self.areas: Areas = areas_of(network, city.name, city.district_polygons)
         self.crews = Crews()
         self.surroundings = Surroundings()
         self.recent = Recent(cfg.block_windows)
