@@ -180,6 +180,18 @@ class City(_Settings, frozen=True, kw_only=True):
                 return f
         raise ConfigError(f"{self.name}.toml", "feeds", name, _one_of(name, [f.name for f in self.feeds]))
 
+    def better_feeds(self, name: str) -> tuple[str, ...]:
+        """Feeds whose word on a vehicle counts before this one's: the one that it is secondary to, and those that the file names before it as secondary to the same.
+
+        >>> load("tampere").better_feeds("itsfactory"), load("tampere").better_feeds("journeys")
+        (('journeys', 'digitransit'), ())
+        """
+        first = self.feed(name).secondary_to
+        if first is None:
+            return ()
+        names = [f.name for f in self.feeds]
+        return (first, *(f.name for f in self.feeds[: names.index(name)] if f.secondary_to == first))
+
     @property
     def raw_city(self) -> str:
         """Whose raw topics its feeds arrive on."""
@@ -313,6 +325,13 @@ def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
     if feed.secondary_to is not None and (feed.secondary_to == feed.name or feed.secondary_to not in [f.name for f in city.feeds]):
         others = [f.name for f in city.feeds if f.name != feed.name]
         raise ConfigError(file, f"{at}.secondary_to", feed.secondary_to, _one_of(feed.secondary_to, others))
+    if feed.secondary_to is not None and (first := city.feed(feed.secondary_to).secondary_to) is not None:
+        raise ConfigError(
+            file,
+            f"{at}.secondary_to",
+            feed.secondary_to,
+            f"{first}, which that one is secondary to itself; of several the file's order counts",
+        )
     if feed.mqtt is not None:
         check_url(feed.mqtt.url, ("mqtt", "mqtts", "ws", "wss"), file, f"{at}.mqtt.url")
         for topic in feed.mqtt.topics:

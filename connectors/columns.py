@@ -137,6 +137,16 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     site: str | None = None
 
 
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """One document that names all situations that are on: those that it names no more have ended. A large document may come in pieces."""
+
+    name: str  #: which document of the feed: its address
+    ingest_ms: int
+    keys: tuple[str, ...]  #: Kafka keys of its situations, without those of other cities
+    piece: int = 1
+    pieces: int = 1
+
+
 @dataclass(slots=True)
 class Parsed:
     """Everything one envelope said."""
@@ -145,10 +155,28 @@ class Parsed:
     sensors: SensorColumns | None = None
     sites: list[Site] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    gone: list[tuple[str, int]] = field(
+        default_factory=list
+    )  #: situations that are said to be over without being told again: key, event time
     rejects: list[Reject] = field(default_factory=list)
     #: Understood and left out on purpose, by reason (not_monitored, prediction, outside_box): no dead letters, but counted.
     passed: dict[str, int] = field(default_factory=dict)
     events: int = 0  #: parsed + rejected; what was passed over comes on top
+
+    def listed(self, name: str, ingest_ms: int, before: tuple[int, int], piece: int = 1, pieces: int = 1) -> None:
+        """A document was read that names all situations that are on. When one of them was refused it says nothing of those that it does not name.
+
+        Args:
+            before: ``mark`` before the document was read.
+        """
+        if len(self.rejects) == before[1]:
+            keys = tuple(s.key for s in self.stated[before[0] :] if s.product == "situation")
+            self.listings.append(Listing(name=name, ingest_ms=ingest_ms, keys=keys, piece=piece, pieces=pieces))
+
+    def mark(self) -> tuple[int, int]:
+        """How much has been said so far, for ``listed``."""
+        return len(self.stated), len(self.rejects)
 
     def skip(self, reason: str, n: int = 1) -> None:
         """Count what is left out on purpose."""

@@ -54,6 +54,9 @@ PARSERS: dict[Family, type[Parser]] = {
     "tampere_lights": TampereLightsParser,
 }
 
+#: Families whose sensor readings tell no place: a list of sites, a document of its own, tells which are the city's.
+PLACED_BY_LIST: frozenset[Family] = frozenset(("digitraffic", "datex2"))
+
 
 def parser(feed: FeedSettings, city: City) -> Parser:
     """The parser of one feed."""

@@ -72,7 +72,7 @@ class VehiclePosition(Record, frozen=True, kw_only=True):
     vehicle_id: str  #: namespaced ``<operator>/<vehicle>``; HFP: from the topic, zero-padded, "0018/00423"
     event_time: Utc  #: when it happened by the sender's clock
     ingest_time: Utc  #: when the connector received it
-    feed: str  #: which feed said so
+    feed: str  #: which feed said so; of several that tell of the vehicle the best one that is not silent
     operator: str | None = None  #: operator's id in the feed
     lat_deg: Lat | None = None  #: absent when the vehicle reported no position; never invented
     lon_deg: Lon | None = None
@@ -317,6 +317,7 @@ class FeedHealth(Record, frozen=True, kw_only=True):
     duplicate_ratio: Share | None = None
     reject_ratio: Share | None = None
     entity_count: Count | None = None  #: vehicles or sites heard in the last 120 s
+    secondary_ratio: Share | None = None  #: of its positions: not published, since a better feed told of the same vehicles
     newest_event_time: Utc | None = None
     http_status: int | None = None
     detail: str | None = None

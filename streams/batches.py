@@ -133,7 +133,10 @@ class Batcher:
             if time_ms != since_ms:
                 since_ms, since = time_ms, v[time_ms - first_ms]
             name = ce_id.encode()
-            record = join((b"\0", since, v[place], v[len(key)], key, v[len(value)], value, head, v[len(name)], name, tail, text.encode()))
+            # an empty value is a tombstone: none at all, told by the length -1
+            record = join(
+                (b"\0", since, v[place], v[len(key)], key, v[len(value) or -1], value, head, v[len(name)], name, tail, text.encode())
+            )
             records += (v[len(record)], record)
         return Batch(join(records), len(outs), first_ms, max(times_ms))
 

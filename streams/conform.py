@@ -29,9 +29,8 @@ from models.clock import parse_ms
 from models.schemas import schema
 from models.topics import PRODUCTS
 from streams.fuse import FuseSettings
-from streams.observe import Observer
 from streams.offline import Run, replay
-from streams.outputs import Out, Outputs
+from streams.outputs import TOMBSTONE, Out, Outputs
 
 #: Of more records than this of one product, every so many-th is checked against the schema.
 MOST_CHECKED = 20_000
@@ -52,6 +51,8 @@ class FeedCounts:
     rejected: Counter[str] = field(default_factory=Counter)  #: by reason
     late: int = 0
     elsewhere: int = 0  #: of another city
+    waiting: int = 0  #: readings of sites that no list has told of yet
+    secondary: int = 0  #: of the accepted positions: not published, since a better feed told of the vehicle
     places: int = 0  #: sites of counting stations and the like: known from now on, not published
     passed: Counter[str] = field(default_factory=Counter)  #: understood and left out on purpose, by reason
     on_streets: int = 0  #: positions matched to a segment
@@ -65,6 +66,7 @@ class FeedCounts:
             + sum(self.rejected.values())
             + self.late
             + self.elsewhere
+            + self.waiting
             + self.places
             + sum(self.passed.values())
         )
@@ -137,11 +139,12 @@ def conform(city: City, paths: Iterable[Path], network: Network | None = None) -
         run = Run(city, network, fuse=FuseSettings(provisional_ms=1 << 60))
         for key, observer in run.observers.items():
             observer.parser = _Watched(observer.parser, report.feeds[key[0]])
-            observer.sensors.restore({"sites": sites.get(key, []), "last": {}})
+            if sites.get(key):
+                observer.sensors.restore({"sites": sites[key], "last": {}, "listed": True, "waiting": [], "superseded": 0})
         log = recordings.envelopes(items, city, [f.name for f in city.feeds])
         for out in replay(run, _counted(log, report)):
             checks.take(out)
-        _fates(run.observers, report)
+        _fates(run, report)
         sites = {key: observer.sensors.export()["sites"] for key, observer in run.observers.items()}
     report.feeds = {f: c for f, c in report.feeds.items() if c.messages}
     for name, counts in report.feeds.items():
@@ -171,14 +174,17 @@ def _counted(log: Iterator[tuple[str, int, Envelope]], report: Report) -> Iterat
         yield feed, partition, envelope
 
 
-def _fates(observers: dict[tuple[str, int], Observer], report: Report) -> None:
-    for (name, _), o in observers.items():
+def _fates(run: Run, report: Report) -> None:
+    for (name, _), o in run.observers.items():
         c = report.feeds[name]
         c.accepted += o.tally.accepted
         c.duplicates += o.tally.duplicates
         c.late += o.tally.late
         c.on_streets += o.tally.matched
         c.elsewhere += o.elsewhere + o.sensors.elsewhere + o.statements.elsewhere
+        c.waiting += len(o.sensors.waiting) + o.sensors.superseded
+    for name, (_, withheld) in run.fuser.choice.totals.items():
+        report.feeds[name].secondary += withheld
 
 
 class _Checks:
@@ -199,6 +205,8 @@ class _Checks:
                     self._report.feeds[dead["feed"]].rejected[dead["reason"]] += 1
             counts = self._report.products.setdefault(product, ProductCounts())
             for o in outs:
+                if o.value == TOMBSTONE:
+                    continue
                 counts.records += 1
                 if counts.records <= MOST_CHECKED or counts.records % 50 == 0:
                     self._check(product, o, counts)
@@ -275,10 +283,12 @@ def text(report: Report) -> str:
         "events",
         "accepted",
         "matched",
+        "secondary",
         "duplicates",
         "rejected",
         "late",
         "elsewhere",
+        "waiting",
         "places",
         "left out",
         "lag p50",
@@ -288,8 +298,8 @@ def text(report: Report) -> str:
     for name, c in report.feeds.items():
         lag = np.array(c.lag_ms or [0]) / 1000
         rows.append((
-            name, f"{c.messages:,}", f"{c.events:,}", f"{c.accepted:,}", f"{c.on_streets:,}", f"{c.duplicates:,}", f"{sum(c.rejected.values()):,}", f"{c.late:,}",
-            f"{c.elsewhere:,}", f"{c.places:,}", f"{sum(c.passed.values()):,}", *((f"{np.percentile(lag, q):.1f} s" if c.lag_ms else "-") for q in (50, 95)),
+            name, f"{c.messages:,}", f"{c.events:,}", f"{c.accepted:,}", f"{c.on_streets:,}", f"{c.secondary:,}", f"{c.duplicates:,}", f"{sum(c.rejected.values()):,}", f"{c.late:,}",
+            f"{c.elsewhere:,}", f"{c.waiting:,}", f"{c.places:,}", f"{sum(c.passed.values()):,}", *((f"{np.percentile(lag, q):.1f} s" if c.lag_ms else "-") for q in (50, 95)),
         ))  # fmt: skip
     lines += _columns(rows)
     for name, c in report.feeds.items():

@@ -20,6 +20,7 @@ from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
 from models.loops import Minutes
 from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
+from streams.choice import Choice
 from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
 from streams.health import SLOT_MS, Judge
@@ -75,7 +76,8 @@ class Fuser:
         self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
         self.published_origin: I64 = np.full(len(s), -1)
         self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
-        self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: (f.secondary_to is not None, f.name)))}
+        self.choice = Choice(city)
+        self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: f.secondary_to is not None))}
         self.watermark: dict[tuple[str, int], int] = {}
         self.windows: dict[int, _Window] = {}
         self.next_window: int | None = None  #: first that is not final
@@ -111,7 +113,9 @@ class Fuser:
         for h in partial.health:
             if self.next_slot is None or h.slot >= self.next_slot:
                 self.health.setdefault(h.slot, {})[source] = h
+        self.choice.take(partial)
         out = Outputs()
+        out.add("vehicle-position", self.choice.decide(self.watermark, SLOT_MS))
         complete_ms = min((self.watermark.get(s, 0) for s in self.expected), default=0)
         self._close_slots(complete_ms, out)
         self._close_windows(complete_ms, out)
@@ -237,7 +241,8 @@ class Fuser:
             end_ms = (self.next_slot + 1) * SLOT_MS
             for name, judge in self.judges.items():
                 mine = [rows[k] for k in sorted(rows) if k[0] == name]
-                record = judge.close(self.next_slot, [r for r in mine if r.ticks or r.messages], simulated=self.simulated)
+                share = self.choice.share(name, self.next_slot)
+                record = judge.close(self.next_slot, [r for r in mine if r.ticks or r.messages], share, simulated=self.simulated)
                 out.add("feed-health", [Out(name.encode(), encode(record), end_ms, f"feed-health:{name}:{end_ms}")])
             self.next_slot += 1
 
@@ -324,7 +329,7 @@ class Fuser:
             "watermark": [[f, p, t] for (f, p), t in sorted(self.watermark.items())], "windows": windows, "next_window": self.next_window,
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
-            "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled,
+            "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled, "choice": self.choice.export(),
             "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
@@ -353,6 +358,7 @@ class Fuser:
             self.judges[n].restore(j)
         self.health = {int(slot): {(f, p): msgspec.convert(h, HealthRow) for f, p, h in rows} for slot, rows in state["health"].items()}
         self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
+        self.choice.restore(state["choice"])
         self.estimator.restore(state["estimator"])
         self.constants = {int(k): v for k, v in state["constants"]}
         self.minutes.state = {k: [float(x) for x in v] for k, v in state["minutes"].items()}

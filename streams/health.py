@@ -19,6 +19,8 @@ HEARD_MS = 120_000
 LAG_EDGES_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 90.0, 150.0, 300.0, 600.0)
 #: A feed is stale after this long without an event, or after two of its periods if that is longer.
 STALE_MS = 60_000
+#: Answers that hold nothing make a feed empty when the last that held something is so long ago, or one of its periods if that is longer.
+HOLLOW_MS = 30_000
 
 
 @dataclass(slots=True)
@@ -121,12 +123,16 @@ class Judge:
     def __init__(self, feed: str, cadence_s: float) -> None:
         self.feed = feed
         self.stale_ms = max(STALE_MS, int(2000 * cadence_s))
+        self.hollow_ms = max(HOLLOW_MS, int(1000 * cadence_s))
         self.state: FeedState | None = None
         self.since_ms = 0
         self.last_message_ms: int | None = None
         self.newest_event_ms: int | None = None
+        self.told_ms: int | None = None  #: end of the last slot in which messages told something
+        self.hollow = False  #: the last messages told nothing
+        self.refused = ""  #: how much of the last messages was refused, when it was more than a tenth
 
-    def close(self, slot: int, rows: list[HealthRow], *, simulated: bool) -> FeedHealth:
+    def close(self, slot: int, rows: list[HealthRow], secondary_ratio: float | None = None, *, simulated: bool) -> FeedHealth:
         """The record of one slot from the rows of all partitions (none: no connector wrote anything, not even a tick)."""
         end_ms = (slot + 1) * SLOT_MS
         messages = sum(r.messages for r in rows)
@@ -135,32 +141,18 @@ class Judge:
         duplicates = sum(r.duplicates for r in rows)
         lags = [sum(bins) for bins in zip(*(r.lags for r in rows), strict=True)] if rows else []
         entities = sum(r.entities for r in rows)
-        heard = [r.last_message_ms for r in rows if r.last_message_ms is not None]
-        self.last_message_ms = max([*heard, *([self.last_message_ms] if self.last_message_ms is not None else [])], default=None)
-        newest = [r.newest_event_ms for r in rows if r.newest_event_ms is not None]
-        before = self.newest_event_ms
-        self.newest_event_ms = max([*newest, *([before] if before is not None else [])], default=None)
-        gap_ms = None if self.last_message_ms is None else max(0, end_ms - self.last_message_ms)
-        age_ms = None if self.newest_event_ms is None else end_ms - self.newest_event_ms
-        connected = all(r.connected for r in rows)
+        self.last_message_ms = _latest([self.last_message_ms, *(r.last_message_ms for r in rows)])
+        self.newest_event_ms = _latest([self.newest_event_ms, *(r.newest_event_ms for r in rows)])
+        if messages:
+            self.hollow = not events
+            self.told_ms = end_ms if events else self.told_ms
+            self.refused = f"{rejects} of {events} events refused" if rejects > 0.1 * events else ""
         status = next((r.http_status for r in rows if r.http_status is not None), None)
-        detail = next((r.detail for r in rows if r.detail), None)
-
-        state: FeedState
-        if not rows:
-            state = "dead"
-        elif gap_ms is None or gap_ms > self.stale_ms:
-            state = "stale" if connected else "dead"
-        elif age_ms is None:
-            state = "empty" if not rejects else "degraded"
-        elif age_ms > self.stale_ms:
-            state = "stale"
-        elif not connected or (status is not None and status >= 400) or (rejects > 0.1 * max(1, events)):
-            state = "degraded"
-        else:
-            state = "ok"
+        state, why = self._judged(end_ms, rows, status)
         if state != self.state:
             self.state, self.since_ms = state, end_ms
+        details = dict.fromkeys([*(r.detail for r in rows if r.detail), why])
+        gap_ms = None if self.last_message_ms is None else max(0, end_ms - self.last_message_ms)
         return FeedHealth(
             feed=self.feed,
             event_time=rfc3339(end_ms),
@@ -173,14 +165,37 @@ class Judge:
             duplicate_ratio=round(duplicates / events, 4) if events else None,
             reject_ratio=round(rejects / events, 4) if events else None,
             entity_count=entities,
+            secondary_ratio=secondary_ratio,
             newest_event_time=None if self.newest_event_ms is None else rfc3339(self.newest_event_ms),
             http_status=status,
-            detail=detail,
+            detail="; ".join(d for d in details if d) or None,
             simulated=True if simulated else None,
         )
 
+    def _judged(self, end_ms: int, rows: list[HealthRow], status: int | None) -> tuple[FeedState, str]:
+        """State at the end of a slot, and why it is not a better one."""
+        if not rows:
+            return "dead", "its connector writes nothing"
+        connected = all(r.connected for r in rows)
+        if self.last_message_ms is None or end_ms - self.last_message_ms > self.stale_ms:
+            since = "" if self.last_message_ms is None else f" since {rfc3339(self.last_message_ms)}"
+            if not connected:
+                return "dead", f"not reached, nothing received{since}"
+            return "stale", f"{'unchanged (HTTP 304)' if status == 304 else 'nothing received'}{since}"
+        if self.hollow and not self.refused and (self.told_ms is None or end_ms - self.told_ms >= self.hollow_ms):
+            return "empty", "valid answers that hold nothing of this city"
+        if self.newest_event_ms is not None and end_ms - self.newest_event_ms > self.stale_ms:
+            return "stale", f"frozen: nothing newer than {rfc3339(self.newest_event_ms)}"
+        if self.refused or not connected or (status is not None and status >= 300 and status != 304) or any(r.detail for r in rows):
+            return "degraded", self.refused
+        return "ok", ""
+
     def export(self) -> list[Any]:
-        return [self.state, self.since_ms, self.last_message_ms, self.newest_event_ms]
+        return [self.state, self.since_ms, self.last_message_ms, self.newest_event_ms, self.told_ms, self.hollow, self.refused]
 
     def restore(self, data: list[Any]) -> None:
-        self.state, self.since_ms, self.last_message_ms, self.newest_event_ms = data
+        self.state, self.since_ms, self.last_message_ms, self.newest_event_ms, self.told_ms, self.hollow, self.refused = data
+
+
+def _latest(times: list[int | None]) -> int | None:
+    return max((t for t in times if t is not None), default=None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -24,8 +23,10 @@ from geo.network import F64, I8, Bool
 from geo.track import NEVER, Tracker
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
+from streams.choice import BUCKET_MS, FRESH_MS
 from streams.clean import impossible
 from streams.crews import CrewNotes, LineNotes
+from streams.cuts import Part, by_slot, merged
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
@@ -41,6 +42,7 @@ from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 STATE_SCHEMA = 4
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
+_PERIOD = (1 << 40) - 1
 #: So much longer than one and a half times speed times time may a way be, metres: noise of two fixes and a corner.
 WRONG_WAY_M = 60.0
 
@@ -64,6 +66,9 @@ class Observer:
         self.border = city.border
         self.sides = None if self.border is None else Sides(self.border, connects=city.raw_of is None)
         self.elsewhere = 0  #: events of vehicles beyond the city's border
+        #: Positions of a feed that others know better are handed on, not published; and of a feed that knows better it is told whom it heard (streams/choice.py).
+        self.secondary = bool(city.better_feeds(feed))
+        self.heeded = any(feed in city.better_feeds(f.name) for f in city.feeds)
         self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
@@ -74,6 +79,8 @@ class Observer:
         self._crews, self._lines = CrewNotes(), LineNotes()
         self._weather: list[wire.WeatherRow] = []
         self._grid: list[wire.GridRow] = []
+        self._held: list[wire.HeldRow] = []
+        self._heard: list[I64] = []  #: slot and period of ingest time, in one number each
         self._cells = concat([])
         self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
 
@@ -87,27 +94,29 @@ class Observer:
         """The same for several envelopes in a row, with their offsets. Those of messages are taken together as far as one health slot reaches: the results are
         those of one by one, for less, since most of the cost is per call."""
         out = Outputs()
+        parts = [part for envelope, offset in batch for part in by_slot(envelope, offset)]
         k = 0
-        while k < len(batch):
-            first, _ = batch[k]
+        while k < len(parts):
+            first = parts[k].envelope
             last = k + 1
             while (
                 first.kind == "messages"
-                and last < len(batch)
-                and batch[last][0].kind == "messages"
-                and batch[last][0].simulated == first.simulated
-                and batch[last][0].ingest_ms // SLOT_MS == first.ingest_ms // SLOT_MS
+                and last < len(parts)
+                and parts[last].envelope.kind == "messages"
+                and parts[last].envelope.simulated == first.simulated
+                and parts[last].envelope.ingest_ms // SLOT_MS == first.ingest_ms // SLOT_MS
             ):
                 last += 1
-            self._feed(batch[k:last], out)
+            self._feed(parts[k:last], out)
             k = last
         return out
 
-    def _feed(self, batch: Sequence[tuple[Envelope, int]], out: Outputs) -> None:
-        envelope, where = (batch[0][0], Where([0], [batch[0][1]])) if len(batch) == 1 else _merge(batch)
+    def _feed(self, batch: Sequence[Part], out: Outputs) -> None:
+        envelope, where = merged(batch)
         self._now(envelope.ingest_ms)
-        self.offset = batch[-1][1]
+        self.offset = batch[-1].offset
         self.simulated = self.simulated or envelope.simulated
+        self.statements.pass_time(self.log_ms, out)
         if envelope.kind == "tick":
             self.meter.tick(envelope.ingest_ms, envelope.source)
             return
@@ -118,7 +127,7 @@ class Observer:
             duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, where)
         stated = Outputs()
-        duplicates += self.statements.feed(parsed.stated, self, rejects, stated)
+        duplicates += self.statements.feed(parsed, self, rejects, stated)
         self._weather += weather_rows(stated.records.get("road-weather", ()))
         self._grid += grid_rows(stated.records.get("grid-factor", ()))
         out.extend(stated)
@@ -192,7 +201,16 @@ class Observer:
         too_old = keep[m.verdict == TOO_OLD]
         duplicates = int((m.verdict == DUPLICATE).sum())
         written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
-        out.add("vehicle-position", written)
+        if self.secondary:
+            self._held += [
+                wire.HeldRow(c.vehicle_id[i], int(c.ingest_ms[i]), o.time_ms, where.of(int(c.index[i]))[0], o.ce_id, o.value)
+                for i, o in zip(keep[new].tolist(), written, strict=True)
+            ]
+        else:
+            out.add("vehicle-position", written)
+        if self.heeded:
+            told = new & np.isfinite(east) & (c.ingest_ms[keep] - c.event_ms[keep] <= FRESH_MS)
+            self._heard.append(np.unique((slot[told] << 40) | (c.ingest_ms[keep[told]] // BUCKET_MS)))
         out.add("stop-passage", self.passages.feed(c, keep[new], self))
         out.add("late", late_records(self, c, late, "window_closed", where) + late_records(self, c, too_old, "older_than_memory", where))
         t = self.tally
@@ -333,6 +351,10 @@ class Observer:
         """Partial sums that changed since the last flush, finished health slots, and how far log time has come."""
         fresh = merge(concat(self._new_rows))
         self._new_rows = []
+        heard = np.unique(np.concatenate(self._heard)).tolist() if self._heard else []
+        held, self._held, self._heard = self._held, [], []
+        ids = self.vehicles.ids
+        told = tuple(wire.HeardRow(ids[h >> 40], h & _PERIOD) for h in heard)
         weather, self._weather, grid, self._grid = tuple(self._weather), [], tuple(self._grid), []
         all_cells = merge(concat([self._cells, fresh])) if len(fresh.who) else self._cells
         changed = _member(all_cells, fresh)
@@ -346,7 +368,7 @@ class Observer:
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid,
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid, told, wire.hold(held),
             )
         )  # fmt: skip
 
@@ -366,7 +388,7 @@ class Observer:
 
     def export(self) -> bytes:
         """The whole state as bytes. Call it right after ``flush``: rows not yet flushed would be lost."""
-        if self._new_rows:
+        if self._new_rows or self._held or self._heard:
             raise RuntimeError("flush before export")
         n = np.arange(len(self.vehicles.ids))
         cells = self._cells
@@ -406,16 +428,9 @@ class Observer:
             self.parser.restore(state["parser"])
         self.tally = Tally(**state["tally"])
         w, s, v, sums = (np.frombuffer(b, "<i8") for b in state["cells"])
+        self._held, self._heard = [], []
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
         self.offset, self.log_ms, self.simulated = state["offset"], state["log_ms"], state["simulated"]
-
-
-def _merge(batch: Sequence[tuple[Envelope, int]]) -> tuple[Envelope, Where]:
-    """Envelopes of messages as one, and where in the log each item of it is."""
-    items = [e.items for e, _ in batch]
-    starts = np.cumsum([0, *(len(i) for i in items[:-1])]).tolist()
-    merged = msgspec.structs.replace(batch[-1][0], items=tuple(chain.from_iterable(items)))
-    return merged, Where(starts, [offset for _, offset in batch])
 
 
 class _Match:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+#: Value of a record that deletes its key from a compacted topic.
+TOMBSTONE = b""
+
 
 class Out(NamedTuple):
     """One record of an open topic, of ``dead-letter`` or of ``late``."""
 
     key: bytes
-    value: bytes  #: JSON as published
+    value: bytes  #: JSON as published, or ``TOMBSTONE``
     time_ms: int  #: event time; the Kafka record timestamp
     ce_id: str  #: deterministic: product, key, event time or window, revision
 

@@ -89,6 +89,24 @@ class GridRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     g_per_kwh: float
 
 
+class HeardRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A vehicle whose position came in a period of ``streams.choice.BUCKET_MS`` of ingest time, of a feed that others are secondary to."""
+
+    vehicle_id: str
+    bucket: int
+
+
+class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A position of a secondary feed, ready to be published where no better feed tells of the vehicle."""
+
+    vehicle_id: str
+    ingest_ms: int
+    event_ms: int
+    offset: int  #: of its raw message
+    ce_id: str
+    value: bytes
+
+
 class HealthRow(msgspec.Struct, frozen=True, array_like=True):
     """Counts of one raw partition in one slot of ``streams.health.SLOT_MS`` of ingest time."""
 
@@ -129,6 +147,8 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     weather: tuple[WeatherRow, ...] = ()
     lines: tuple[LineRow, ...] = ()
     grid: tuple[GridRow, ...] = ()
+    heard: tuple[HeardRow, ...] = ()
+    held: bytes = b""  #: see ``hold``
 
     def rows(self) -> Rows:
         """The columns as arrays."""
@@ -142,6 +162,17 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Partial)
+_held_decoder = msgspec.msgpack.Decoder(list[HeldRow])
+
+
+def hold(rows: list[HeldRow]) -> bytes:
+    """Positions packed: a city's snapshot is half a megabyte of JSON, and when catching up a dozen of them may go in one partial."""
+    return zlib.compress(_encoder.encode(rows), 1) if rows else b""
+
+
+def held_rows(data: bytes) -> list[HeldRow]:
+    """The same, unpacked."""
+    return _held_decoder.decode(zlib.decompress(data)) if data else []
 
 
 def encode(partial: Partial) -> bytes:

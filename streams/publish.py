@@ -26,17 +26,18 @@ BODY_LIMIT = 4096
 class Where:
     """Which message of the raw log an item came in, when several envelopes were taken together."""
 
-    __slots__ = ("offsets", "starts")
+    __slots__ = ("firsts", "offsets", "starts")
 
-    def __init__(self, starts: list[int], offsets: list[int]) -> None:
+    def __init__(self, starts: list[int], offsets: list[int], firsts: list[int] | None = None) -> None:
         self.starts, self.offsets = starts, offsets
+        self.firsts = firsts or [0] * len(starts)  #: where in its message each run of items begins
 
     def of(self, index: int) -> tuple[int, int]:
         """Offset of the message, and the index within its envelope; -1 is the whole (first) envelope."""
         if index < 0:
             return self.offsets[0], index
         k = bisect_right(self.starts, index) - 1
-        return self.offsets[k], index - self.starts[k]
+        return self.offsets[k], index - self.starts[k] + self.firsts[k]
 
 
 class PositionWriter:

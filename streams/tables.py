@@ -27,7 +27,7 @@ class ParquetSink:
 
     def add(self, product: str, outs: list[Out]) -> None:
         waiting = self._waiting.setdefault(product, [])
-        waiting.extend(o.value for o in outs)
+        waiting.extend(o.value for o in outs if o.value)
         self.counts[product] = self.counts.get(product, 0) + len(outs)
         while len(waiting) >= GROUP:
             self._write(product, waiting[:GROUP])

@@ -25,6 +25,7 @@ _LATITUDE = re.compile(rb"<(?:[\w.-]{1,40}:)?latitude>\s*([-+0-9.]{1,24})")
 _LONGITUDE = re.compile(rb"<(?:[\w.-]{1,40}:)?longitude>\s*([-+0-9.]{1,24})")
 _POSITIONS = re.compile(rb"<(?:[\w.-]{1,40}:)?posList[^>]{0,200}>([-+0-9.\s]{1,100000})")
 _ID = re.compile(rb"""\sid\s*=\s*["']([^"']{1,200})["']""")
+_PIECE = re.compile(rb"<!-- piece (\d{1,6}) of (\d{1,6}) -->\s*$")
 _DOCTYPE = re.compile(rb"<!DOCTYPE|<!ENTITY")
 
 
@@ -110,7 +111,19 @@ def _documents(head: bytes, records: list[bytes], tail: bytes) -> list[bytes]:
         size += len(record)
     if held or not out:
         out.append(b"".join((head, *held, tail)))
+    if len(out) > 1:
+        out = [piece + b"<!-- piece %d of %d -->" % (k, len(out)) for k, piece in enumerate(out, 1)]
     return out
+
+
+def piece_of(document: bytes) -> tuple[int, int]:
+    """Which piece of how many a document is.
+
+    >>> piece_of(b"<payload/><!-- piece 2 of 3 -->"), piece_of(b"<payload/>")
+    ((2, 3), (1, 1))
+    """
+    found = _PIECE.search(document, max(0, len(document) - 60))
+    return (int(found[1]), int(found[2])) if found is not None else (1, 1)
 
 
 def _touches(record: bytes, box: Box) -> bool | None:

@@ -12,6 +12,7 @@ from lxml import etree
 from connectors import xml
 from connectors.cities import City, FeedSettings
 from connectors.columns import Parsed
+from connectors.datex2.cut import piece_of
 from connectors.datex2.measured import DIRECTION, Role, reading, roles_as_state, roles_from_state, site, xml_type
 from connectors.datex2.situations import situation
 from connectors.envelope import Envelope, Item
@@ -61,7 +62,7 @@ class Parser:
         publications = list(xml.descendants(root, "payloadPublication", "payload"))
         if not publications or (xml.name(root) not in ("d2LogicalModel", "payload", "messageContainer", "Envelope")):
             raise Refused("not_datex2", "root", xml.name(root), "d2LogicalModel, payload or messageContainer, bare or in SOAP")
-        n = 0
+        n, mark = 0, parsed.mark()
         for publication in publications:
             kind = xml_type(publication)
             match kind:
@@ -82,6 +83,8 @@ class Parser:
                     read(element, index, item, rows, parsed)
                 except Refused as e:
                     parsed.rejects.append(reject(index, item, e, xml.raw(element)))
+        if at is None and any(xml_type(p) == "SituationPublication" for p in publications):
+            parsed.listed(item.topic, item.ingest_ms, mark, *piece_of(item.body))
         return n
 
     def _site(self, element: etree._Element, index: int, item: Item, rows: SensorRows, parsed: Parsed) -> None:

@@ -116,11 +116,14 @@ class Messages:
         """One REST answer; returns how many messages it held."""
         listed = _document(item.body).features
         parts = [msgspec.Raw(item.body)] if listed is None else listed
+        mark = parsed.mark()
         for n, raw in enumerate(parts):
             try:
                 self._feature(before + n, item, raw, parsed)
             except Refused as e:
                 parsed.rejects.append(reject(before + n, item, e, raw))
+        if listed is not None:
+            parsed.listed(item.topic, item.ingest_ms, mark)
         return len(parts)
 
     def message(self, index: int, item: Item, parsed: Parsed) -> None:

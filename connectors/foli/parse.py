@@ -132,6 +132,7 @@ class Parser:
         """``index`` counts vehicles, visits, messages, cancellations and racks in the order of the document."""
         parsed, rows, index = Parsed(), VehicleRows(), 0
         for k, item in enumerate(envelope.items):
+            mark = parsed.mark()
             try:
                 for read, raw in self._parts(item):
                     try:
@@ -139,6 +140,7 @@ class Parser:
                     except Refused as e:
                         parsed.rejects.append(reject(index, item, e, raw))
                     index += 1
+                parsed.listed(item.topic, item.ingest_ms, mark)
             except Refused as e:
                 parsed.rejects.append(reject(k if envelope.kind == "messages" else -1, item, e))
         parsed.vehicles = rows.columns()

@@ -69,11 +69,13 @@ class Parser:
                 continue
             header_s = message.header.timestamp
             mode = self._mode if self._mode != "unknown" else _mode_of(item.topic)
+            mark = parsed.mark()
             for n, entity in enumerate(message.entity):
                 index = k if envelope.kind == "messages" else before + n
                 try:
                     if entity.is_deleted:
                         parsed.skip("deleted")
+                        parsed.gone.append((self._prefix + entity.id, header_s * 1000 or item.ingest_ms))
                     elif entity.HasField("vehicle"):
                         self._row(rows, index, item.ingest_ms, entity, header_s, trips, mode)
                     elif entity.HasField("alert"):
@@ -84,6 +86,8 @@ class Parser:
                         parsed.skip("trip_update" if entity.HasField("trip_update") else "other_entity")
                 except (_Refused, Refused) as e:
                     rejects.append(_reject(index, item, e, entity.SerializePartialToString()))
+            if message.header.incrementality == pb.FeedHeader.FULL_DATASET:
+                parsed.listed(item.topic, item.ingest_ms, mark)
             before += len(message.entity)
         parsed.vehicles = rows.columns(self._method)
         parsed.events = len(parsed.vehicles) + len(parsed.stated) + len(rejects)

@@ -132,6 +132,7 @@ class Parser:
         parsed, rows, index = Parsed(), SensorRows(), 0
         for k, item in enumerate(envelope.items):
             whole_body = k if envelope.kind == "messages" else -1
+            mark = parsed.mark()
             try:
                 document = _document(item.body)
                 if document.data is None and not document.errors:
@@ -148,6 +149,8 @@ class Parser:
                 except Refused as e:
                     parsed.rejects.append(reject(index, item, e, raw))
                 index += 1
+            if document.data is not None and document.data.trafficAnnouncements is not None and document.data.roadworks is not None:
+                parsed.listed(item.topic, item.ingest_ms, mark)
         parsed.sensors = rows.columns()
         parsed.events = len(rows) + len(parsed.stated) + len(parsed.rejects)
         return parsed

@@ -69,7 +69,7 @@ class Parser:
 
     def _deliveries(self, root: etree._Element, item: Item, at: int | None, before: int, rows: VehicleRows, parsed: Parsed) -> int:
         """All that one document holds; returns how many elements it held."""
-        n = 0
+        n, mark = 0, parsed.mark()
         for delivery in xml.descendants(root, *_DELIVERIES):
             if xml.text(delivery, "Status") in _FALSE:
                 said = xml.text(xml.child(delivery, "ErrorCondition"), "Description") or _first_text(xml.child(delivery, "ErrorCondition"))
@@ -96,6 +96,8 @@ class Parser:
                             n -= 1
                 except Refused as e:
                     parsed.rejects.append(reject(index, item, e, xml.raw(element)))
+        if at is None and all(xml.text(e, "MoreData") not in _TRUE for e in (root, *xml.descendants(root, "ServiceDelivery"))):
+            parsed.listed(item.topic, item.ingest_ms, mark)
         for _ in xml.descendants(root, *_FORECASTS):
             parsed.skip("forecast")
         return n

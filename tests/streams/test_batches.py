@@ -43,7 +43,10 @@ def test_what_was_written_is_read_in_order_with_its_headers(outs: list[Out], bat
         _, rows = read(batch)
         assert [r[0] for r in rows] == list(range(batch.record_count()))
         found += [r[1:] for r in rows]
-    wanted = [(o.time_ms, o.key, o.value, [*CONSTANT, ("ce_id", o.ce_id.encode()), ("ce_time", rfc3339(o.time_ms).encode())]) for o in outs]
+    wanted = [
+        (o.time_ms, o.key, o.value or None, [*CONSTANT, ("ce_id", o.ce_id.encode()), ("ce_time", rfc3339(o.time_ms).encode())])
+        for o in outs
+    ]
     assert found == wanted
 
 
@@ -54,7 +57,7 @@ def test_a_batch_says_what_aiokafkas_own_builder_says_of_the_same_records(outs: 
     theirs = BatchBuilder(1 << 20, 4)
     for o in outs:
         headers = [*CONSTANT, ("ce_id", o.ce_id.encode()), ("ce_time", rfc3339(o.time_ms).encode())]
-        assert theirs.append(key=o.key, value=o.value, timestamp=o.time_ms, headers=headers) is not None
+        assert theirs.append(key=o.key, value=o.value or None, timestamp=o.time_ms, headers=headers) is not None
     theirs._set_producer_state(7, 3, 41)
     other = DefaultRecordBatch(bytes(theirs._build()))
     found, rows = read(batch)

@@ -203,3 +203,19 @@ def test_a_silent_feed_does_not_hold_back_the_others() -> None:
         seen += [(e.ingest_ms - kit.T0, r["window_start"]) for r in kit.records(out, "segment-state") if r["status"] == "final"]
     first = {start: min(t for t, s in seen if s == start) for _, start in seen}
     assert [first[f"2026-03-10T05:3{k}:00.000Z"] for k in range(2)] == pytest.approx([150_000, 210_000], abs=7_000)
+
+
+@pytest.mark.parametrize("max_items", [1, 7, 50, 200])
+def test_however_the_log_is_cut_into_envelopes_feed_health_is_the_same_bytes(max_items: int) -> None:
+    """Envelopes of up to 10 s, longer than any connector makes: they straddle the ends of slots."""
+    from connectors import recordings
+    from streams.offline import Run, replay
+
+    def told(**cut: int) -> list[bytes]:
+        items = [("hfp", i) for i in kit.in_order([*kit.drive(0, 5.0, seconds=200), *kit.drive(1, 7.0, seconds=200, vehicle=2)])]
+        items += [("hfp", Item(kit.T0 + 1000 * k + 900, "/hfp/v2/journey/ongoing/vp/bus/0018/00003/x", b"{")) for k in range(0, 200, 9)]
+        log = recordings.envelopes(sorted(items, key=lambda i: i[1].ingest_ms), kit.city(), ["hfp", "gtfs_rt", "tms"], **cut)
+        return [o.value for out in replay(Run(kit.city(), kit.network()), log) for o in out.records.get("feed-health", [])]
+
+    assert told(max_items=max_items, max_wait_ms=10_000) == told(max_items=1, max_wait_ms=0)
+    assert told(max_items=max_items, max_wait_ms=250) == told(max_items=1, max_wait_ms=0)

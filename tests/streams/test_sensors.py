@@ -159,3 +159,36 @@ def test_a_fast_loop_speed_is_shown_on_its_segment_in_the_final_state() -> None:
     assert r["flow_vph"] == 600.0
     assert 35 < r["speed_kmh"] < 60
     assert r["source_mix"]["loop"] > 0
+
+
+def test_readings_that_come_before_the_list_of_stations_wait_for_it_and_the_rest_of_the_country_is_elsewhere() -> None:
+    first, newer = data(T0 + 60_000, (23001, 600, 55), (777, 900, 80)), data(T0 + 90_000, (23001, 480, 50), (777, 900, 80))
+    seen, o, _ = feed(first, newer)
+    assert (seen, o.tally.accepted, o.sensors.elsewhere, len(o.sensors.waiting), o.sensors.superseded) == ([], 0, 0, 4, 4)
+    assert o.sensors.heard(0) == 0
+    out = o.feed_envelope(stations(station(), ms=T0 + 91_000), 2)
+    got = kit.records(out, "sensor-observation")
+    assert {(r["direction"], r["segment_id"], r["flow_vph"], r["ingest_time"]) for r in got} == {
+        ("1", "main2_f", 480.0, rfc3339(T0 + 90_000)), ("2", "main2_b", 240.0, rfc3339(T0 + 90_000)),
+    }  # fmt: skip
+    assert (o.tally.accepted, o.sensors.elsewhere, o.sensors.waiting, o.sensors.superseded) == (2, 2, {}, 4)
+    assert len(wire.decode(o.flush()).sensors) == 2
+
+
+def test_readings_whose_minute_has_closed_while_they_waited_are_late_with_the_place_where_they_are_in_the_log() -> None:
+    seen, o, out = feed(data(T0 + 60_000, (23001, 600, 55)), stations(station(), ms=T0 + 600_000))
+    assert (seen, o.tally.late) == ([], 2)
+    assert {(r["offset"], r["index"]) for r in kit.records(out, "late")} == {(0, 0)}
+
+
+def test_what_waits_survives_a_restart_and_constants_without_places_are_no_list() -> None:
+    _, a, _ = feed(
+        data(T0 + 60_000, (23001, 600, 55)),
+        snapshot(T0 + 61_000, stations=[{"id": 23001, "sensorConstantValues": [{"name": "VVAPAAS1", "value": 60}]}]),
+    )
+    a.flush()
+    b = observer()
+    b.restore(a.export())
+    e = stations(station(), ms=T0 + 62_000)
+    assert len(b.sensors.waiting) == 2
+    assert a.feed_envelope(e, 5).records == b.feed_envelope(e, 5).records != {}

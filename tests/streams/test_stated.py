@@ -6,10 +6,11 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from connectors.columns import Reject, Stated
+from connectors.columns import Parsed, Reject, Stated
 from models.clock import rfc3339
 from models.records import SharedVehicleStation, StopPassage
 from streams.clean import CleanSettings
+from streams.health import Meter
 from streams.outputs import Outputs
 from streams.stated import Statements
 
@@ -22,11 +23,13 @@ class Owner:
         self.simulated = False
         self.border = None
         self.tally = SimpleNamespace(accepted=0)
+        self.meter = Meter()
+        self.log_ms = NOW
 
 
 def publish(statements: Statements, *stated: Stated, owner: Any = None) -> tuple[list[dict[str, Any]], int, list[Reject]]:
     out, rejects = Outputs(), []
-    duplicates = statements.feed(list(stated), owner or Owner(), rejects, out)
+    duplicates = statements.feed(Parsed(stated=list(stated)), owner or Owner(), rejects, out)
     return [json.loads(o.value) for records in out.records.values() for o in records], duplicates, rejects
 
 

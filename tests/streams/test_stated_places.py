@@ -6,10 +6,11 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
-from connectors.columns import Reject, Site, Stated
+from connectors.columns import Parsed, Reject, Site, Stated
 from models.clock import rfc3339
 from models.records import RoadWeather, TrafficSignal
 from streams.clean import CleanSettings
+from streams.health import Meter
 from streams.outputs import Outputs
 from streams.stated import Statements
 
@@ -23,6 +24,8 @@ def owner(**sites: Site) -> Any:
         simulated=False,
         border=None,
         tally=SimpleNamespace(accepted=0),
+        meter=Meter(),
+        log_ms=NOW,
     )
 
 
@@ -38,7 +41,7 @@ def signal(ms: int, state: Any) -> Stated:
 
 def fed(s: Statements, o: Any, *stated: Stated) -> list[dict[str, Any]]:
     out, rejects = Outputs(), cast(list[Reject], [])
-    s.feed(list(stated), o, rejects, out)
+    s.feed(Parsed(stated=list(stated)), o, rejects, out)
     assert not rejects
     return [json.loads(r.value) for rs in out.records.values() for r in rs]
 
