@@ -29,7 +29,7 @@ from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 7
+STATE_SCHEMA = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from streams.surroundings import grid_rows, weather_rows
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 4
+STATE_SCHEMA = 5
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
