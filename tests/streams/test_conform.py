@@ -19,7 +19,7 @@ T = "2026-03-10T05:30:00.000Z"
 #: City -> folder of its recordings, feeds that must be read, products that must come out.
 CASES = {
     "helsinki": ("helsinki", {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "parking"}, {"stop-passage", "parking", "road-weather"}),
-    "espoo": ("helsinki", {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "parking"}, {"stop-passage", "parking"}),
+    "espoo": ("helsinki", {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "parking"}, {"stop-passage"}),
     "vantaa": ("helsinki", {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "parking"}, set()),
     "tampere": ("tampere", {"journeys", "digitransit", "itsfactory", "lights", "tms", "weather", "messages"}, {"traffic-signal", "sensor-observation"}),
     "turku": ("turku", {"foli", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages"}, {"shared-vehicle-station"}),
