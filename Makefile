@@ -21,7 +21,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium osrm demo test accuracy bench soak clean
+.PHONY: help venv lock kafka chromium osrm promtool audit demo test accuracy bench soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
@@ -67,11 +67,28 @@ osrm: $(STAMP)
 			--dest .cache/osrm osrm-bindings==26.10.0 && $(BIN)/python -m zipfile -e .cache/osrm/*.whl .cache/osrm && chmod +x .cache/osrm/osrm/bin/* \
 		|| echo "osrm: skipped, its wheel could not be had; the test that feeds the router will say so" >&2; rm -f .cache/osrm/*.whl; fi
 
+# promtool alone, out of Debian's package: the server in it would be started where it is installed
+PROMTOOL := $(HOME)/.cache/tilannekuva/bin/promtool
+promtool:
+	@if ! command -v promtool >/dev/null && [ ! -x "$(PROMTOOL)" ]; then \
+		if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+			echo "promtool: unpacking it from Debian's prometheus"; \
+			folder="$$(mktemp -d)"; mkdir -p "$(dir $(PROMTOOL))"; \
+			{ { [ "$$(id -u)" != 0 ] || $(APT) update; } && cd "$$folder" && apt-get -qq download prometheus >/dev/null 2>&1 && dpkg -x prometheus_*.deb . && install usr/bin/promtool "$(PROMTOOL)"; } \
+			|| echo "promtool: skipped, the package could not be had; tests of alert rules will say so" >&2; \
+			rm -rf "$$folder"; \
+		else echo "promtool: skipped, not found and no Debian packages here; tests of alert rules will say so" >&2; fi; fi
+
+# known weaknesses of the packages that are pinned; needs the network
+audit: venv
+	$(PYTHON) -m venv .cache/audit && .cache/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 demo: venv kafka
 	$(BIN)/tilannekuva demo $(ARGS)
 
 # Every step runs, whatever the one before it said; the last line names those that failed.
-test: venv kafka chromium osrm
+test: venv kafka chromium osrm promtool
 	@failed=(); \
 	step() { echo "== $$*"; local began=$$SECONDS; "$(BIN)/$$1" "$${@:2}" || failed+=("$$1 $${2:-}"); echo "== $$1: $$((SECONDS - began)) s"; }; \
 	step ruff check .; \

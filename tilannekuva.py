@@ -102,7 +102,7 @@ def connect(
     async def main(stop: asyncio.Event) -> None:
         beat = asyncio.create_task(pulse.run(), name="pulse")
         try:
-            with monitored([pulse], registry, metrics_host, metrics_port):
+            with monitored([pulse], registry, broker, metrics_host, metrics_port):
                 await until_first(one(c, stop) for c in chosen)
         finally:
             beat.cancel()
@@ -164,7 +164,7 @@ def process(
         metrics = WorkerMetrics(registry)
         workers = [CityWorker(c, net, s, metrics) for c, net in zip(chosen, nets, strict=True)]
         memory.settle()
-        with monitored([w.watchdog for w in workers], registry, metrics_host, metrics_port):
+        with monitored([w.watchdog for w in workers], registry, broker, metrics_host, metrics_port):
             await until_first(run_worker(w, stop) for w in workers)
 
     run(main)

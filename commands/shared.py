@@ -110,8 +110,13 @@ def with_metrics(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def monitored(watched: Sequence[Any], registry: Any, host: str, port: int | None) -> AbstractContextManager[Any]:
+def monitored(watched: Sequence[Any], registry: Any, broker: str, host: str, port: int | None) -> AbstractContextManager[Any]:
     """``/healthz``, ``/readyz`` and ``/metrics`` while the process runs, where a port is given."""
+    if port is None:
+        return nullcontext()
+    from connectors.kafka import security
+    from streams.certificates import BrokerCertificate
     from streams.monitor import Monitor
 
-    return Monitor(watched, registry, port, host) if port is not None else nullcontext()
+    registry.register(BrokerCertificate(broker, security()))
+    return Monitor(watched, registry, port, host)

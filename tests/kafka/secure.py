@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
-import trustme
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 
 from deploy.kafka.broker import KafkaBroker, free_port
+from models.access import password_env
 
-SETTINGS = Path(__file__).resolve().parents[2] / "deploy" / "kafka" / "secure.properties"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+SETTINGS = DEPLOY / "kafka" / "secure.properties"
 
 
 class Secure:
-    """A broker whose inside is for certificates only and whose outside is for users with passwords."""
+    """A broker whose inside is for certificates only and whose outside is for users with passwords; certificates and passwords by ``deploy/compose/secrets.sh``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, city: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.ca = folder, trustme.CA()
-        self.authority = folder / "ca.pem"
-        self.ca.cert_pem.write_to_path(str(self.authority))
-        self.keystore = folder / "broker.pem"
-        self.issue(self.keystore, "broker")
-        self.admin_pem = folder / "admin.pem"
-        self.issue(self.admin_pem, "admin")
+        self.folder, self.city = folder, city
+        shutil.copy(DEPLOY / "compose" / "secrets.sh", folder)
+        self.make_secrets()
+        secrets = folder / "secrets"
+        self.authority, self.keystore, self.admin_pem = secrets / "ca.pem", secrets / "broker.pem", secrets / "admin.pem"
+        lines = (secrets / "passwords.env").read_text().splitlines()
+        self.passwords = dict(line.split("=", 1) for line in lines)
         self.public_port, controller = free_port(), free_port()
         settings = dict(
             line.split("=", 1) for line in SETTINGS.read_text().splitlines() if "=" in line and not line.startswith("#")
@@ -41,21 +44,19 @@ class Secure:
         }
         self.broker = KafkaBroker(folder / "kafka", inside, settings, tls=self.inside())
 
-    def issue(self, path: Path, name: str) -> str:
-        """A certificate and its key in one PEM file, the key as Java reads it; returns its serial number."""
-        leaf = self.ca.issue_cert(
-            "127.0.0.1", "localhost", common_name=name, organization_name="test", organization_unit_name="Kafka"
-        )  # Kafka renews only what has the same subject
-        key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(pem + b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
-        return self._serial(leaf.cert_chain_pems[0].bytes())
+    def make_secrets(self) -> None:
+        """Those that are missing."""
+        subprocess.run([self.folder / "secrets.sh", self.city], check=True, capture_output=True, timeout=120)
+
+    def renew(self) -> str:
+        """A new certificate in the place of the broker's; returns its serial number."""
+        self.keystore.unlink()
+        self.make_secrets()
+        return self._serial(self.keystore.read_bytes())
 
     @staticmethod
     def _serial(pem: bytes) -> str:
-        from cryptography.x509 import load_pem_x509_certificate
-
-        return f"{load_pem_x509_certificate(pem).serial_number:X}"
+        return f"{load_pem_x509_certificate(pem[pem.index(b'-----BEGIN CERT') :]).serial_number:X}"
 
     def shown(self) -> str:
         """Serial number of the certificate that a new client is shown."""
@@ -64,8 +65,7 @@ class Secure:
     def inside(self) -> ssl.SSLContext:
         """Of an administrator."""
         context = ssl.create_default_context(cafile=str(self.authority))
-        if self.admin_pem.exists():
-            context.load_cert_chain(self.admin_pem)
+        context.load_cert_chain(self.admin_pem)
         return context
 
     @property
@@ -73,14 +73,14 @@ class Secure:
         """Arguments of aiokafka for an administrator."""
         return {"security_protocol": "SSL", "ssl_context": self.inside()}
 
-    def user(self, name: str, password: str) -> dict[str, Any]:
+    def user(self, name: str, password: str | None = None) -> dict[str, Any]:
         """Arguments of aiokafka for a user."""
         return {
             "security_protocol": "SASL_SSL",
             "ssl_context": ssl.create_default_context(cafile=str(self.authority)),
             "sasl_mechanism": "SCRAM-SHA-512",
             "sasl_plain_username": name,
-            "sasl_plain_password": password,
+            "sasl_plain_password": password if password is not None else self.passwords[password_env(name)],
         }
 
     @property
