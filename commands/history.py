@@ -1,4 +1,4 @@
-"""Commands that look back: recordings through the same core."""
+"""Commands that look back: what is kept, and what is made of it again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,40 @@ from pathlib import Path
 
 import click
 
-from commands.shared import load_city, load_network, run, with_broker, with_network, with_settings
+from commands.shared import load_cities, load_city, load_network, run, with_broker, with_network, with_prefix, with_settings
+
+
+@click.command(epilog="Example: tilannekuva archive helsinki --to archive/")
+@click.argument("names", metavar="CITY...", nargs=-1, required=True)
+@click.option("--to", required=True, help="A folder, or s3://bucket/folder?region=...&endpoint_override=...")
+@click.option("--until-end", is_flag=True, help="Stop when everything is in files that is in the topics now.")
+@click.option("--raw/--no-raw", default=True, show_default=True, help="Raw topics too: without them nothing can be replayed.")
+@click.option("--flush", "flush_s", default=60.0, show_default=True, help="Seconds until what was read is in a file.")
+@click.option("--keep-days", default=0, show_default=True, help="Days after which open records are deleted; 0: never.")
+@click.option(
+    "--private-days", default=30, show_default=True,
+    help="Days after which vehicles lose names and trips, and raw envelopes of vehicles are deleted; 30 at most (docs/privacy.md).",
+)  # fmt: skip
+@click.option("--memory-mb", default=160.0, show_default=True, help="Most that waits in memory.")
+@click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port of loopback.")
+@with_broker
+@with_prefix
+@with_settings
+def archive(
+    names: tuple[str, ...], to: str, until_end: bool, raw: bool, flush_s: float, keep_days: int, private_days: int, memory_mb: float, metrics_port: int | None,
+    broker: str, prefix: str, settings: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Open and raw topics of cities into Parquet (GeoParquet where there is geometry), by product, city and day; each message once."""
+    from prometheus_client import CollectorRegistry
+
+    from streams import archive as archives
+    from streams.archive_store import Store
+
+    cities, registry = load_cities(names, settings), CollectorRegistry()
+    limits = archives.ArchiveSettings(flush_s=flush_s, memory_mb=memory_mb, keep_days=keep_days, private_days=private_days)
+    wanted = archives.sources(cities, prefix, raw=raw)
+    archiver = archives.Archiver(wanted, Store(to, make=True), broker, limits, registry=registry)
+    run(lambda stop: archives.archive(archiver, stop, until_end=until_end, registry=registry, metrics_port=metrics_port))
 
 
 @click.command(epilog="Example: tilannekuva replay recordings/ --city helsinki --to out/")

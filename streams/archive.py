@@ -23,6 +23,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.cities import City
+from connectors.kafka import make_consumer
 from models.errors import ConfigError
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS, open_topic, raw_topic
 from streams.admin import admin_of
@@ -147,14 +148,12 @@ class Archiver:
         *,
         registry: CollectorRegistry | None = None,
         today: Callable[[], str] = lambda: datetime.now(UTC).date().isoformat(),
-        security: dict[str, Any] | None = None,
     ) -> None:
         self.wanted, self.store, self.bootstrap = wanted, store, bootstrap
-        self.settings, self.today, self.security = settings or ArchiveSettings(), today, security or {}
+        self.settings, self.today = settings or ArchiveSettings(), today
         self.metrics = _Metrics(registry or CollectorRegistry())
         self.pulse = Pulse()
         self.heaps: dict[TopicPartition, _Heap] = {}
-        self._consumer: AIOKafkaConsumer | None = None
         self._stopping = False
 
     async def run(self, stop: asyncio.Event, *, until_end: bool = False) -> None:
@@ -167,18 +166,20 @@ class Archiver:
         with self._alone():
             for folder in sorted({s.product_folder for s in self.wanted.values()}):
                 self.store.sweep(folder)
-            self._consumer = AIOKafkaConsumer(
-                bootstrap_servers=self.bootstrap, enable_auto_commit=False, auto_offset_reset="none", fetch_max_bytes=MAX_MESSAGE_BYTES,
-                max_partition_fetch_bytes=MAX_MESSAGE_BYTES, **self.security,
-            )  # fmt: skip
-            await self._consumer.start()
+            consumer = make_consumer(
+                bootstrap=self.bootstrap,
+                auto_offset_reset="none",
+                fetch_max_bytes=MAX_MESSAGE_BYTES,
+                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            )
+            await consumer.start()
             try:
-                await self._look(self._consumer)
-                ends = await self._consumer.end_offsets(list(self.heaps)) if until_end and self.heaps else {}
-                await self._loop(self._consumer, stop, ends if until_end else None)
+                await self._look(consumer)
+                ends = await consumer.end_offsets(list(self.heaps)) if until_end and self.heaps else {}
+                await self._loop(consumer, stop, ends if until_end else None)
             finally:
                 self._stopping = True
-                await self._consumer.stop()
+                await consumer.stop()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -199,7 +200,7 @@ class Archiver:
         missing = set(self.wanted) - known
         if not missing:
             return
-        async with admin_of(self.bootstrap, self.security) as admin:
+        async with admin_of(self.bootstrap) as admin:
             described = await admin.describe_topics()  # asking for one by its name may create it
         found = {t["topic"]: len(t["partitions"]) for t in described if t["topic"] in missing and not t["error_code"]}
         new = [TopicPartition(t, p) for t, n in sorted(found.items()) for p in range(n)]
@@ -210,7 +211,9 @@ class Archiver:
             if listed:
                 other = (await asyncio.to_thread(self.store.about, listed[-1].path)).get("topic")
                 if other != topic:
-                    raise ConfigError("archive", "folder", self.store.root, f"rows of {topic}; it holds those of {other}: take another folder")
+                    raise ConfigError(
+                        "archive", "folder", self.store.root, f"rows of {topic}; it holds those of {other}: take another folder"
+                    )
             for tp in (tp for tp in new if tp.topic == topic):
                 self.heaps[tp] = _Heap(await asyncio.to_thread(Files.open, self.store, self.wanted[topic], tp.partition, listed))
         positions = {tp: await consumer.position(tp) for tp in consumer.assignment()}
@@ -257,7 +260,7 @@ class Archiver:
         house: asyncio.Task[None] | None = None
         looked_s = kept_s = time.monotonic()
         while not stop.is_set():
-            if ends is not None and all(await consumer.position(tp) >= ends[tp] for tp in ends):
+            if ends is not None and all([await consumer.position(tp) >= ends[tp] for tp in ends]):
                 break
             batches = await self._read(consumer)
             now_s = time.monotonic()
@@ -368,7 +371,9 @@ def _days_before(day: str, n: int) -> str:
     return (datetime.fromisoformat(day) - timedelta(days=n)).date().isoformat()
 
 
-async def archive(archiver: Archiver, stop: asyncio.Event, *, until_end: bool, registry: CollectorRegistry, metrics_port: int | None) -> None:
+async def archive(
+    archiver: Archiver, stop: asyncio.Event, *, until_end: bool, registry: CollectorRegistry, metrics_port: int | None
+) -> None:
     """Run an archiver with its health endpoint."""
     with ExitStack() as stack:
         if metrics_port is not None:

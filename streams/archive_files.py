@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -170,7 +170,9 @@ class Files:
         """One file of several. A run of at most ``RUN_BYTES`` is in memory at a time."""
         first, last = parts[0].part, parts[-1].part
         # everything here is up to ``next_offset``, so the whole closes what its parts did
-        whole = first._replace(last=last.last, level=max(h.part.level for h in parts) + 1, closes=True, private=all(h.part.private for h in parts))
+        whole = first._replace(
+            last=last.last, level=max(h.part.level for h in parts) + 1, closes=True, private=all(h.part.private for h in parts)
+        )
         abouts = [self.store.about(h.path) for h in parts]
         rows, simulated = sum(a["rows"] for a in abouts), any(a["simulated"] for a in abouts)
         more = {k: v for k, v in abouts[-1].items() if k == "without"}
@@ -224,14 +226,11 @@ class Files:
 
 def groups(product: str | None, run: pa.Table) -> Iterator[pa.Table]:
     """A sorted run cut into row groups; what is provisional is apart from what is final."""
-    if product is None:
-        most = max(1, int(GROUP_BYTES * run.num_rows / max(run.nbytes, 1)))
-    else:
-        most = GROUP_ROWS
+    most = max(1, int(GROUP_BYTES * run.num_rows / max(run.nbytes, 1))) if product is None else GROUP_ROWS
     cuts = [0, run.num_rows]
     if "status" in run.column_names:
         cuts.insert(1, int(pc.sum(pc.fill_null(pc.equal(run.column("status"), "final"), False)).as_py() or 0))
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         for k in range(begin, end, most):
             yield run.slice(k, min(most, end - k))
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 
 import pyarrow as pa
@@ -38,7 +39,7 @@ def protect(files: Files, before: str, stop: Callable[[], bool]) -> int:
         for h in found:
             told = files.store.about(h.path) | {"without": ["vehicle_id", *DUTY[product], "ce_id"]}
             try:
-                files.rewrite([h], h.part._replace(private=True), told, lambda t: without_duties(product, t, secret), stop)
+                files.rewrite([h], h.part._replace(private=True), told, partial(without_duties, product, secret), stop)
             except InterruptedError:
                 return done
         log.info("%s: vehicles have no names any more", folder)
@@ -46,7 +47,7 @@ def protect(files: Files, before: str, stop: Callable[[], bool]) -> int:
     return done
 
 
-def without_duties(product: str, rows: pa.Table, secret: bytes) -> pa.Table:
+def without_duties(product: str, secret: bytes, rows: pa.Table) -> pa.Table:
     """Rows in which a vehicle bears a pseudonym that holds for one trip, so that neither the vehicle nor the chain of its trips is there; ``emission-vehicle``: no name at all."""
     columns = {n: rows.column(n) for n in rows.column_names}
     columns["vehicle_id"] = _pseudonyms(rows, secret) if DUTY[product] else pa.nulls(rows.num_rows, pa.string())

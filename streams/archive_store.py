@@ -89,7 +89,10 @@ class Store:
         ``plain``: bodies of messages are all different, so that a dictionary of them is of no use.
         """
         schema = schema.with_metadata({**(schema.metadata or {}), METADATA: msgspec.json.encode(metadata)})
-        options: dict[str, Any] = {"compression": "zstd", "use_dictionary": ["items.list.element.topic", "kind", "family"] if plain else True}
+        options: dict[str, Any] = {
+            "compression": "zstd",
+            "use_dictionary": ["items.list.element.topic", "kind", "family"] if plain else True,
+        }
         if self.local:
             final = Path(self.at(path))
             final.parent.mkdir(parents=True, exist_ok=True)

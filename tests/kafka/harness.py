@@ -127,12 +127,12 @@ class Written:
         return {i: next(iter(v)) for i, v in self.by_id.items()}
 
 
-async def end(bootstrap: str, topic: str) -> int:
-    """Offset after the last message of a topic with one partition."""
+async def end(bootstrap: str, topic: str, partition: int = 0) -> int:
+    """Offset after the last message of a partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:
-        tp = TopicPartition(topic, 0)
+        tp = TopicPartition(topic, partition)
         return int((await consumer.end_offsets([tp]))[tp])
     finally:
         await consumer.stop()
