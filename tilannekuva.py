@@ -235,11 +235,8 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
 
 
 for command in (
-<<<<<<< HEAD
     access.access,
-=======
     history.archive,
->>>>>>> 5137c1a (streams/archive: open and raw topics into Parquet, each message once by offsets in the files; small files merged, duties taken out after 30 days)
     history.replay,
     networks.network,
     tables.topics,
@@ -247,10 +244,7 @@ for command in (
     checks.conform,
     tables.tail,
     tables.factors,
-<<<<<<< HEAD
     tables.catalog,
-=======
->>>>>>> 5137c1a (streams/archive: open and raw topics into Parquet, each message once by offsets in the files; small files merged, duties taken out after 30 days)
 ):
     cli.add_command(command)
 

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import click
 
-from commands.shared import load_cities, load_city, load_network, run, with_broker, with_network, with_prefix, with_settings
+from commands.shared import (
+    load_cities,
+    load_city,
+    load_network,
+    monitored,
+    run,
+    with_broker,
+    with_metrics,
+    with_network,
+    with_prefix,
+    with_settings,
+)
 
 
 @click.command(epilog="Example: tilannekuva archive helsinki --to archive/")
@@ -21,13 +32,13 @@ from commands.shared import load_cities, load_city, load_network, run, with_brok
     help="Days after which vehicles lose names and trips, and raw envelopes of vehicles are deleted; 30 at most (docs/privacy.md).",
 )  # fmt: skip
 @click.option("--memory-mb", default=160.0, show_default=True, help="Most that waits in memory.")
-@click.option("--metrics-port", type=int, help="Serve /healthz, /readyz and /metrics on this port of loopback.")
+@with_metrics
 @with_broker
 @with_prefix
 @with_settings
 def archive(
-    names: tuple[str, ...], to: str, until_end: bool, raw: bool, flush_s: float, keep_days: int, private_days: int, memory_mb: float, metrics_port: int | None,
-    broker: str, prefix: str, settings: tuple[str, ...],
+    names: tuple[str, ...], to: str, until_end: bool, raw: bool, flush_s: float, keep_days: int, private_days: int, memory_mb: float, metrics_host: str,
+    metrics_port: int | None, broker: str, prefix: str, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Open and raw topics of cities into Parquet (GeoParquet where there is geometry), by product, city and day; each message once."""
     from prometheus_client import CollectorRegistry
@@ -39,7 +50,8 @@ def archive(
     limits = archives.ArchiveSettings(flush_s=flush_s, memory_mb=memory_mb, keep_days=keep_days, private_days=private_days)
     wanted = archives.sources(cities, prefix, raw=raw)
     archiver = archives.Archiver(wanted, Store(to, make=True), broker, limits, registry=registry)
-    run(lambda stop: archives.archive(archiver, stop, until_end=until_end, registry=registry, metrics_port=metrics_port))
+    with monitored([archiver.progress], registry, metrics_host, metrics_port):
+        run(lambda stop: archiver.run(stop, until_end=until_end))
 
 
 @click.command(epilog="Example: tilannekuva replay recordings/ --city helsinki --to out/")

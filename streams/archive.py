@@ -31,7 +31,6 @@ from streams.archive_files import Files, Source
 from streams.archive_privacy import WITHOUT_VEHICLES, protect
 from streams.archive_rows import Row
 from streams.archive_store import Store
-from streams.monitor import Monitor
 
 log = logging.getLogger("tilannekuva.archive")
 #: A clean stop writes what it holds for so long at most, seconds; the rest is read again.
@@ -94,21 +93,21 @@ class _Heap:
     next: int = 0  #: offset of the next message
 
 
-class Pulse:
+class Progress:
     """Whether the archiver gets on, for its health endpoint."""
 
-    def __init__(self, stalled_s: float = 60.0) -> None:
-        self.settings = self
-        self.stalled_s = stalled_s
+    STALLED_S = 90.0
+
+    def __init__(self) -> None:
         self.beat_s = time.monotonic()
         self.reading = False
 
-    def trouble(self, limit_s: float) -> str | None:
-        silent = time.monotonic() - self.beat_s
-        return f"nothing was read or written for {silent:.0f} s" if silent > limit_s else None
+    def alive(self) -> str | None:
+        silent_s = time.monotonic() - self.beat_s
+        return f"nothing was read or written for {silent_s:.0f} s" if silent_s > self.STALLED_S else None
 
     def ready(self) -> str | None:
-        return self.trouble(self.stalled_s) if self.reading else "no topic has been found yet"
+        return self.alive() if self.reading else "no topic has been found yet"
 
 
 def sources(cities: Sequence[City], prefix: str = "", *, raw: bool = True) -> dict[str, Source]:
@@ -152,7 +151,7 @@ class Archiver:
         self.wanted, self.store, self.bootstrap = wanted, store, bootstrap
         self.settings, self.today = settings or ArchiveSettings(), today
         self.metrics = _Metrics(registry or CollectorRegistry())
-        self.pulse = Pulse()
+        self.progress = Progress()
         self.heaps: dict[TopicPartition, _Heap] = {}
         self._stopping = False
 
@@ -223,7 +222,7 @@ class Archiver:
         begins, ends = await consumer.beginning_offsets(new), await consumer.end_offsets(new)
         for tp in new:
             await self._resume(consumer, tp, begins[tp], ends[tp])
-        self.pulse.reading = True
+        self.progress.reading = True
         log.info("archiving %d partitions of %d topics", len(self.heaps), len({tp.topic for tp in self.heaps}))
 
     async def _resume(self, consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> None:
@@ -267,7 +266,7 @@ class Archiver:
             for tp, records in batches.items():
                 self._heap_up(tp, records, now_s)
             await self._flush_due(consumer, now_s)
-            self.pulse.beat_s = time.monotonic()
+            self.progress.beat_s = time.monotonic()
             if house is not None and house.done():
                 house.result()
                 house = None
@@ -369,13 +368,3 @@ def crc(key: bytes | None, value: bytes | None) -> int:
 
 def _days_before(day: str, n: int) -> str:
     return (datetime.fromisoformat(day) - timedelta(days=n)).date().isoformat()
-
-
-async def archive(
-    archiver: Archiver, stop: asyncio.Event, *, until_end: bool, registry: CollectorRegistry, metrics_port: int | None
-) -> None:
-    """Run an archiver with its health endpoint."""
-    with ExitStack() as stack:
-        if metrics_port is not None:
-            stack.enter_context(Monitor(archiver.pulse, registry, metrics_port))
-        await archiver.run(stop, until_end=until_end)
