@@ -203,7 +203,7 @@ def serve(
 
 
 @cli.command(epilog="Example: tilannekuva demo --port 8080")
-@click.option("--cities", "names", default="helsinki", show_default=True, help="Which, comma-separated.")
+@click.option("--cities", "names", default="helsinki,espoo,vantaa,tampere,turku,oulu", show_default=True, help="Which, comma-separated.")
 @click.option("--for", "for_s", type=float, help="Stop after so many seconds.")
 @click.option("--port", default=8080, show_default=True)
 @click.option("--embedded", is_flag=True, help="Use the broker that comes with pip even where Apache Kafka is installed (memory only).")

@@ -1,20 +1,29 @@
-"""``demo`` and ``up``: every process of the product on one machine. Both start the same four commands; they differ in the addresses of the city file."""
+"""``demo`` and ``up``: every process of the product on one machine. Both start the same commands; they differ in the addresses of the city file, and the demo lets its
+cities share processes."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from connectors import cities
 from connectors.kafka import IDEMPOTENCE
-from demo.recording import HELSINKI
+from demo.recording import DATA, HELSINKI
 from demo.run import DemoFeeds
 from demo.servers import pick_port
 from demo.supervise import Child, Supervisor, answers
+from demo.towns import SECRETS, TOWNS
 from deploy.kafka.broker import Broker, TansuBroker, start_broker
+from geo import store
+from geo.network import Network
 from models.errors import EXIT_FAILED, ConfigError
+
+#: What the demo shows unless told otherwise.
+CITIES = ("helsinki", *TOWNS)
 
 
 def say(line: str) -> None:
@@ -28,21 +37,33 @@ def _tilannekuva(*args: str) -> list[str]:
 
 
 def children(
-    names: list[str], broker: str, port: int, settings: dict[str, list[str]], networks: dict[str, Path], env: dict[str, str]
+    names: Sequence[str],
+    broker: str,
+    port: int,
+    settings: Mapping[str, Sequence[str]],
+    env: Mapping[str, str],
+    *,
+    together: bool = False,
 ) -> list[Child]:
-    """The processes of a picture of some cities, in the order of their start."""
-    sets = {n: [part for s in settings.get(n, []) for part in ("--set", s)] for n in names}
-    served = sets[names[0]] if len(names) == 1 else []
-    gateway = _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *served)
+    """The processes of a picture of some cities, in the order of their start.
+
+    Args:
+        names: of cities, or paths of their files.
+        settings: ``KEY=VALUE`` by city.
+        together: one process of workers and one of connectors, which takes a fraction of the memory; else one a city, so that each has a core to itself.
+    """
+
+    def sets(*of: str) -> list[str]:
+        return [part for n in of for s in settings.get(n, ()) for part in ("--set", f"{Path(n).stem}:{s}")]
+
+    gateway = _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *sets(*names))
     url = f"http://127.0.0.1:{port}/"
-    out = [Child("serve", gateway, f"gateway and map on {url}", ready=answers(f"{url}healthz"))]
-    for n in names:
-        network = ["--network", str(networks[n])] if n in networks else []
-        out.append(
-            Child(f"process-{n}", _tilannekuva("process", n, "--broker", broker, *network, *sets[n]), f"{n}: matching and fusing", env)
-        )
-    for n in names:
-        out.append(Child(f"connect-{n}", _tilannekuva("connect", n, "--broker", broker, *sets[n]), f"{n}: feeds into raw topics", env))
+    out = [Child("serve", gateway, f"gateway and map on {url}", env, ready=answers(f"{url}healthz"))]
+    connected = list(dict.fromkeys(cities.load(n).raw_of or n for n in names))
+    for command, of, doing in (("process", list(names), "matching and fusing"), ("connect", connected, "feeds into raw topics")):
+        for group in [of] if together else [[n] for n in of]:
+            label = command if together else f"{command}-{Path(group[0]).stem}"
+            out.append(Child(label, _tilannekuva(command, *group, "--broker", broker, *sets(*group)), f"{', '.join(group)}: {doing}", env))
     return out
 
 
@@ -50,34 +71,53 @@ async def up(
     names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: tuple[str, ...] = ()
 ) -> int:
     """The live feeds of some cities. Returns the exit code."""
-    return await _all(
-        names, broker=broker, for_s=for_s, port=port, embedded=embedded, data=data, settings={n: list(settings) for n in names}, networks={}
-    )
+    connected = (cities.load(n).raw_of or n for n in names)
+    own = dict.fromkeys([*names, *connected], settings)
+    return await _all(names, broker=broker, for_s=for_s, port=port, embedded=embedded, data=data, settings=own)
 
 
 async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bool, data: Path) -> int:
     """Simulated feeds from local servers. Returns the exit code.
 
     Raises:
-        ConfigError: a city that the demo has no recording of.
+        ConfigError: a city that the demo neither has a recording of nor invents.
     """
     for n in names:
-        if n != "helsinki":
-            raise ConfigError("command line", "--cities", n, "helsinki: the demo has no recording of another city yet")
+        if n not in CITIES:
+            raise ConfigError("command line", "--cities", n, f"some of {', '.join(CITIES)}")
+    chosen = [cities.load(n) for n in dict.fromkeys(names)]
+    names = [c.name for c in chosen]
     await asyncio.to_thread(shutil.rmtree, data / "broker", ignore_errors=True)  # what an earlier demo simulated is not history
-    async with DemoFeeds() as feeds:
+    towns = await asyncio.to_thread(_networks, names, data / "networks")
+    async with DemoFeeds(HELSINKI if any(c.raw_city == "helsinki" for c in chosen) else None, towns=towns) as feeds:
         say(f"SIMULATED feeds: MQTT {feeds.addresses.mqtt}, HTTP {feeds.addresses.http}")
-        settings = {n: feeds.set_options(n)[1::2] for n in names}
-        networks = dict.fromkeys(names, HELSINKI / "network")
-        return await _all(names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, networks=networks)
+        if towns:
+            say(f"GENERATED streets: those of {', '.join(towns)} are invented")
+        settings = {n: feeds.set_options(n)[1::2] for c in chosen for n in (c.name, c.raw_city)}
+        env = {"TILANNEKUVA_DATA": str(data), **SECRETS}
+        return await _all(
+            names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, env=env, together=True
+        )
+
+
+def _networks(names: Sequence[str], folder: Path) -> dict[str, Network]:
+    """Puts the networks where workers look for them; returns those that are invented."""
+    towns = {}
+    for n in names:
+        if n in TOWNS:
+            towns[n] = TOWNS[n].network()
+            store.save(towns[n], folder / n)
+        else:
+            shutil.copytree(DATA / n / "network", folder / n, dirs_exist_ok=True)
+    return towns
 
 
 async def _all(
-    names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: dict[str, list[str]],
-    networks: dict[str, Path],
+    names: Sequence[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path,
+    settings: Mapping[str, Sequence[str]], env: Mapping[str, str] | None = None, together: bool = False,
 ) -> int:  # fmt: skip
     await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
-    env: dict[str, str] = {}
+    env = dict(env or {})
     async with AsyncExitStack() as stack:
         if broker is None:
             started = await asyncio.to_thread(_start, data / "broker", embedded)
@@ -87,7 +127,9 @@ async def _all(
             if started.kind == "tansu":
                 env[IDEMPOTENCE] = "off"  # it has no idempotent producer
         say(f"tilannekuva of {', '.join(names)}: http://127.0.0.1:{port}/   (Ctrl-C stops everything; logs: {data / 'log.jsonl'})")
-        return await Supervisor(children(names, broker, port, settings, networks, env), log_file=data / "log.jsonl", say=say).run(for_s)
+        return await Supervisor(children(names, broker, port, settings, env, together=together), log_file=data / "log.jsonl", say=say).run(
+            for_s
+        )
     return EXIT_FAILED
 
 

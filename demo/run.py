@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,13 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from connectors import cities
+from connectors.cities import FeedSettings
+from demo.documents import documents
 from demo.player import Player, base_at
 from demo.recording import HELSINKI, Recording, load
-from demo.servers import Listener, Published, Tls, http_server, mqtt_broker, pick_port, publisher, wall_clock
+from demo.servers import Listener, Published, Tls, http_server, mqtt_broker, pick_port, publisher, teller, wall_clock
+from demo.towns import Living
+from geo.network import Network
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,17 +31,18 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_tls: str | None = None
 
 
-#: Feeds that the recordings hold. The others are taken out of the demo's city: nothing is asked of anybody who is not on this machine.
-PLAYED = ("hfp", "gtfs_rt", "tms")
+def told_of(feed: FeedSettings, paths: frozenset[str]) -> bool:
+    """Whether the servers have a feed: all of its documents, or its messages."""
+    return all(urlsplit(h.url).path in paths for h in feed.http)
 
 
-def overrides(city: cities.City, addresses: Addresses) -> dict[str, object]:
+def overrides(city: cities.City, addresses: Addresses, paths: frozenset[str]) -> dict[str, object]:
     """What the demo changes in a city file, by dotted key: the servers' names and ports, that vehicles are simulated, and which feeds there are. Paths, topics,
-    cadence stay."""
+    cadence stay. Feeds that the servers lack are taken out: nothing is asked of anybody who is not on this machine."""
     changes: dict[str, object] = {}
     for feed in city.feeds:
         at = f"feeds.{feed.name}"
-        if feed.name not in PLAYED:
+        if not told_of(feed, paths):
             changes[at] = None
             continue
         changes[f"{at}.simulated"] = True
@@ -50,26 +55,17 @@ def overrides(city: cities.City, addresses: Addresses) -> dict[str, object]:
     return changes
 
 
-def demo_city(city: cities.City | str, addresses: Addresses) -> cities.City:
-    """The city as its own file has it, with local addresses.
-
-    Raises:
-        ConfigError: no such city.
-    """
-    name = city if isinstance(city, str) else city.name
-    return cities.load(name, overrides(cities.load(name), addresses))
-
-
 class DemoFeeds:
-    """Local servers that play a recording; an async context manager.
+    """Local servers that play a recording and let invented towns live; an async context manager.
 
     ``async with DemoFeeds() as feeds: connect(feeds.city())``
     """
 
     def __init__(
         self,
-        folder: Path = HELSINKI,
+        folder: Path | None = HELSINKI,
         *,
+        towns: Mapping[str, Network] | None = None,
         host: str = "127.0.0.1",
         mqtt_port: int = 0,
         http_port: int = 0,
@@ -81,7 +77,8 @@ class DemoFeeds:
     ) -> None:
         """
         Args:
-            folder: a recording, see ``demo/data/README.md``.
+            folder: a recording, see ``demo/data/README.md``; None: none is played.
+            towns: networks of invented towns by name, see ``demo/towns.py``.
             mqtt_port, http_port: 0 takes any free port.
             mqtt_ws_port, mqtt_tls_port: None: no such listener; 0 any free port.
             tls: certificate for the TLS listener.
@@ -96,6 +93,7 @@ class DemoFeeds:
         if not speed > 0:
             raise ValueError(f"speed = {speed}, expected > 0")
         self._folder, self._host, self._speed, self._tls = folder, host, speed, tls
+        self._towns = towns or {}
         self._ports = {"mqtt": mqtt_port, "ws": mqtt_ws_port, "tls": mqtt_tls_port, "http": http_port}
         self._clock = clock or wall_clock(speed)
         self._stack = AsyncExitStack()
@@ -107,8 +105,14 @@ class DemoFeeds:
         Raises:
             ConfigError: no recording there, a port that is taken, amqtt missing. Nothing stays open then.
         """
-        recording: Recording = load(self._folder)
-        self.player = Player(recording, base_at(recording, self._clock()))
+        if self._folder is not None:
+            recording: Recording = load(self._folder)
+            self.player: Player | None = Player(recording, base_at(recording, self._clock()))
+        else:
+            self.player = None
+        living = Living(self._towns, self._clock())
+        served = documents(self.player, living)
+        self._paths = frozenset(d.path for d in served)
         host, ports = self._host, {k: pick_port(self._host, p, f"{k}_port") for k, p in self._ports.items() if p is not None}
         doors = {"default": Listener("tcp", ports["mqtt"])}
         if "ws" in ports:
@@ -116,9 +120,12 @@ class DemoFeeds:
         if "tls" in ports:
             doors["tls"] = Listener("tcp", ports["tls"], self._tls)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(http_server(host, ports["http"], self.player, self._clock))
+            await stack.enter_async_context(http_server(host, ports["http"], served, self._clock))
             await stack.enter_async_context(mqtt_broker(host, doors))
-            self.published = await stack.enter_async_context(publisher(host, ports["mqtt"], self.player, self._clock, self._speed))
+            if self.player is not None:
+                self.published = await stack.enter_async_context(publisher(host, ports["mqtt"], self.player, self._clock, self._speed))
+            if living.traffic:
+                await stack.enter_async_context(teller(host, ports["mqtt"], living.advance, living.messages, self._clock, self._speed))
             self._stack = stack.pop_all()
         name = f"[{host}]" if ":" in host else host
         self._addresses = Addresses(
@@ -145,12 +152,16 @@ class DemoFeeds:
         return self._addresses
 
     def city(self, city: cities.City | str = "helsinki") -> cities.City:
-        """The city with these servers' addresses."""
-        return demo_city(city, self.addresses)
+        """The city as its own file has it, with these servers' addresses.
+
+        Raises:
+            ConfigError: no such city.
+        """
+        return cities.load(city if isinstance(city, str) else city.name, self.overrides(city))
 
     def overrides(self, city: cities.City | str = "helsinki") -> dict[str, object]:
         """The same as dotted keys, for a process that loads the city file itself."""
-        return overrides(cities.load(city) if isinstance(city, str) else city, self.addresses)
+        return overrides(cities.load(city) if isinstance(city, str) else city, self.addresses, self._paths)
 
     def set_options(self, city: cities.City | str = "helsinki") -> list[str]:
         """The same as options of the command line: ``--set KEY=VALUE …``, values as JSON."""

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,6 @@ from models.errors import ConfigError
 log = logging.getLogger(__name__)
 Clock = Callable[[], int]  #: milliseconds since 1970
 
-VEHICLE_POSITIONS = "/realtime/vehicle-positions/v2/hsl"
-STATIONS = "/api/tms/v1/stations"
 STOP_S = 3.0  #: a server that has not stopped by then is left behind
 
 
@@ -109,14 +107,26 @@ async def mqtt_broker(host: str, listeners: dict[str, Listener]) -> AsyncIterato
             await asyncio.wait_for(broker.shutdown(), STOP_S)
 
 
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Something that is polled."""
+
+    path: str
+    at: Callable[[int], tuple[int, bytes]]  #: now -> when it was last changed (ms since 1970), and what it is
+    content_type: str = "application/json"
+    gzip_only: bool = False
+    key: tuple[str, str] | None = None  #: header without whose value it is refused
+    method: str = "GET"
+
+
 @asynccontextmanager
-async def http_server(host: str, port: int, player: Player, clock: Clock) -> AsyncIterator[None]:
-    """GTFS-Realtime vehicle positions and Digitraffic TMS over HTTP.
+async def http_server(host: str, port: int, documents: Sequence[Document], clock: Clock) -> AsyncIterator[None]:
+    """Documents over HTTP.
 
     Raises:
         ConfigError: the port was taken meanwhile.
     """
-    runner = web.AppRunner(http_app(player, clock), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(http_app(documents, clock), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         try:
@@ -128,19 +138,21 @@ async def http_server(host: str, port: int, player: Player, clock: Clock) -> Asy
         await runner.cleanup()
 
 
-def http_app(player: Player, clock: Clock) -> web.Application:
+def http_app(documents: Sequence[Document], clock: Clock) -> web.Application:
     """The application behind ``http_server``."""
 
-    def route(at: Callable[[int], tuple[int, bytes]], content_type: str, gzip_only: bool) -> Callable[[web.Request], Any]:
+    def route(d: Document) -> Callable[[web.Request], Any]:
         async def answer(request: web.Request) -> web.StreamResponse:
             gzip = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-            if gzip_only and not gzip:
+            if d.key is not None and request.headers.get(d.key[0]) != d.key[1]:
+                return web.Response(status=401)
+            if d.gzip_only and not gzip:
                 return web.Response(status=406, text="Use of gzip compression is required with Accept-Encoding: gzip header.")
-            changed_ms, body = at(clock())
+            changed_ms, body = d.at(clock())
             etag = hashlib.sha256(body).hexdigest()[:32]
             known = request.if_none_match or ()
             fresh = any(tag.value in (etag, "*") for tag in known)
-            response = web.Response(status=304) if fresh else web.Response(body=body, content_type=content_type)
+            response = web.Response(status=304) if fresh else web.Response(body=body, content_type=d.content_type)
             response.etag = etag
             response.last_modified = changed_ms / 1000
             response.headers["Vary"] = "Accept-Encoding"
@@ -152,10 +164,8 @@ def http_app(player: Player, clock: Clock) -> web.Application:
         return answer
 
     app = web.Application()
-    app.router.add_get(VEHICLE_POSITIONS, route(player.vehicle_positions_at, "application/x-protobuf", gzip_only=False))
-    app.router.add_get(STATIONS, route(player.stations_at, "application/json", gzip_only=True))
-    app.router.add_get(f"{STATIONS}/data", route(player.station_data_at, "application/json", gzip_only=True))
-    app.router.add_get(f"{STATIONS}/sensor-constants", route(player.sensor_constants_at, "application/json", gzip_only=True))
+    for d in documents:
+        app.router.add_route(d.method, d.path, route(d))
     return app
 
 
@@ -178,19 +188,56 @@ class Published:
 @asynccontextmanager
 async def publisher(host: str, port: int, player: Player, clock: Clock, speed: float = 1.0) -> AsyncIterator[Published]:
     """Plays the HFP messages into the broker through an ordinary MQTT client, each when it is due, for ever."""
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="simulated-vehicles", protocol=mqtt.MQTTv311)
+    async with _client(host, port, "recorded-vehicles") as client:
+        done = Published()
+        async with _running(_publish(client, player, clock, speed, done)):
+            yield done
+
+
+@asynccontextmanager
+async def teller(
+    host: str, port: int, advance: Callable[[int], None], say: Callable[[], Iterable[tuple[str, bytes]]], clock: Clock, speed: float = 1.0
+) -> AsyncIterator[None]:
+    """Lets something live, a second a step, and publishes what it says in each: topics and payloads."""
+    async with _client(host, port, "invented-vehicles") as client, _running(_tell(client, advance, say, clock, speed)):
+        yield
+
+
+@asynccontextmanager
+async def _client(host: str, port: int, name: str) -> AsyncIterator[mqtt.Client]:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=mqtt.MQTTv311)
     client.connect_async(host, port, keepalive=30)
     client.loop_start()
-    done = Published()
-    task = asyncio.create_task(_publish(client, player, clock, speed, done), name="simulated-vehicles")
     try:
-        yield done
+        yield client
+    finally:
+        client.disconnect()
+        await asyncio.to_thread(client.loop_stop)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        client.disconnect()
-        await asyncio.to_thread(client.loop_stop)
+
+
+async def _tell(
+    client: mqtt.Client, advance: Callable[[int], None], say: Callable[[], Iterable[tuple[str, bytes]]], clock: Clock, speed: float
+) -> None:
+    while True:
+        now_ms = clock()
+        advance(now_ms)
+        if client.is_connected():
+            for k, (topic, payload) in enumerate(say()):
+                client.publish(topic, payload, qos=0)
+                if k % 20 == 19:
+                    await asyncio.sleep(0)  # let the broker breathe
+        await asyncio.sleep(max(0.02, (1000 - clock() % 1000) / 1000 / speed))
 
 
 async def _publish(client: mqtt.Client, player: Player, clock: Clock, speed: float, done: Published) -> None:

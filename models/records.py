@@ -342,6 +342,7 @@ class Segment(Record, frozen=True, kw_only=True):
     speed_limit_kmh: NonNegative | None = None
     lanes: Count | None = None
     bus_lane: bool | None = None
+    generated: bool | None = None  #: true: an invented street, for demonstration; it does not exist
     predecessors: list[str] | None = None
     successors: list[str] | None = None
 

@@ -42,6 +42,7 @@ class _Segment(msgspec.Struct, gc=False):
     speed_limit_kmh: float | None = None
     lanes: int | None = None
     bus_lane: bool | None = None
+    generated: bool | None = None
     osm_way_ids: msgspec.Raw = msgspec.Raw(b"[]")
     osm_node_ids: msgspec.Raw = msgspec.Raw(b"[]")
 
@@ -204,6 +205,7 @@ class Picture:
         )  #: records that were not what their topic promises, or beyond memory
         self.stale: dict[str, int] = dict.fromkeys(topics.PRODUCTS, 0)  #: records older than what was held
         self._simulated_states = 0
+        self.generated = False  #: the newest street is an invented one; a network is invented whole or not at all
         self._pruned_ms = 0
         self._order: tuple[int, list[str], NDArray[np.float64]] = (-1, [], np.empty((0, 4)))
         self._version: tuple[int, str | None] = (-1, None)
@@ -256,6 +258,7 @@ class Picture:
             "speed_limit_kmh": s.speed_limit_kmh,
             "lanes": s.lanes,
             "bus_lane": s.bus_lane,
+            "generated": s.generated,
             "network_version": s.network_version,
         }
         self.segments[s.segment_id] = HeldSegment(
@@ -268,6 +271,7 @@ class Picture:
             box=(min(lon), min(lat), max(lon), max(lat)),
             osm=(bytes(s.osm_way_ids), bytes(s.osm_node_ids)),
         )
+        self.generated = bool(s.generated)
         self.network_changes += 1
         self.state_changes += 1
         return True

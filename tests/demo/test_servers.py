@@ -23,8 +23,10 @@ from paho.mqtt import client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from connectors import cities
-from demo.run import PLAYED, DemoFeeds
-from demo.servers import STATIONS, VEHICLE_POSITIONS, Tls
+from demo.documents import TMS as STATIONS
+from demo.documents import VEHICLE_POSITIONS
+from demo.run import DemoFeeds
+from demo.servers import Tls
 from models.clock import parse_ms
 from models.errors import ConfigError
 
@@ -146,7 +148,8 @@ async def test_an_answer_that_is_known_is_not_sent_again(feeds: tuple[DemoFeeds,
 async def test_the_demo_city_differs_only_in_addresses_and_in_saying_simulated(feeds: tuple[DemoFeeds, trustme.CA]) -> None:
     real, demo, addresses = cities.load("helsinki"), feeds[0].city("helsinki"), feeds[0].addresses
     assert msgspec.structs.replace(demo, feeds=real.feeds) == real
-    played = [f for f in real.feeds if f.name in PLAYED]
+    played = [f for f in real.feeds if f.name in ("hfp", "gtfs_rt", "tms")]
+    assert [f.name for f in demo.feeds] == [f.name for f in played]
     for theirs, ours in zip(played, demo.feeds, strict=True):
         assert ours.simulated
         assert ours.allow_private
