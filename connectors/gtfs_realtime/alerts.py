@@ -27,6 +27,16 @@ def situation(
         Refused: no id.
     """
     alert = entity.alert
+    check_texts(
+        entity.id,
+        *(t for e in alert.informed_entity for t in (e.route_id, e.stop_id, e.trip.route_id)),
+        *(
+            t
+            for texts in (alert.header_text, alert.description_text, alert.url)
+            for one in texts.translation
+            for t in (one.text, one.language)
+        ),
+    )
     if not entity.id:
         raise Refused("missing", "id", None, "the entity's id")
     event_ms = min(header_s * 1000, LAST_MS) or ingest_ms
@@ -52,6 +62,17 @@ def situation(
         url=next((t.text for t in alert.url.translation if t.text), None),
     )
     return Stated(index=index, ingest_ms=ingest_ms, event_ms=event_ms, product="situation", key=key, record=record, on_change=True)
+
+
+def check_texts(*texts: object) -> None:
+    """Protobuf's bindings for Python give bytes where a text is not UTF-8.
+
+    Raises:
+        Refused: one of them is.
+    """
+    for t in texts:
+        if isinstance(t, bytes):
+            raise Refused("bad_utf8", "text", repr(t)[:200], "UTF-8")
 
 
 def _ms(seconds: int) -> int | None:

@@ -74,6 +74,7 @@ class Parser:
                 index = k if envelope.kind == "messages" else before + n
                 try:
                     if entity.is_deleted:
+                        alerts.check_texts(entity.id)
                         parsed.skip("deleted")
                         parsed.gone.append((self._prefix + entity.id, header_s * 1000 or item.ingest_ms))
                     elif entity.HasField("vehicle"):
@@ -96,7 +97,10 @@ class Parser:
     def _row(
         self, rows: _Rows, index: int, ingest_ms: int, entity: pb.FeedEntity, header_s: int, trips: dict[Trip, Trip], mode: str
     ) -> None:
-        v = entity.vehicle
+        v, t = entity.vehicle, entity.vehicle.trip
+        alerts.check_texts(
+            entity.id, v.vehicle.id, v.vehicle.label, v.stop_id, t.trip_id, t.route_id, t.start_time, t.start_date
+        )  # fmt: skip
         given = v.vehicle.id or v.vehicle.label or entity.id
         if not given:
             raise _Refused("missing", "vehicle.id", None, "an id of the vehicle or of the entity")
@@ -119,7 +123,10 @@ class Parser:
                 raise _Refused("heading", "position.bearing", heading, "degrees 0-360")
             if heading == 360:
                 heading = 0.0
-        trip = self._trip(v.trip, mode)
+            for name, value in (("latitude", lat), ("longitude", lon), ("speed", speed), ("odometer", odometer)):
+                if math.isinf(value):
+                    raise _Refused("bad_type", f"position.{name}", value, "a finite number")
+        trip = self._trip(t, mode)
         vehicle_id, operator = self._vehicle(given)
         rows.index.append(index)
         rows.ingest_ms.append(ingest_ms)

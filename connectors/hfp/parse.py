@@ -304,7 +304,12 @@ def _instants(texts: list[str]) -> tuple[I64, list[int]]:
     >>> _instants(["2018-10-05T20:15:00Z", "2026-03-10T05:30:00.272Z", "yesterday", "2026-03-10T07:30:00.272+02:00"])
     (array([1538770500000, 1773120600272,             0, 1773120600272]), [2])
     """
-    if all((len(t) == 24 or len(t) == 20) and t[10] == "T" and t[-1] == "Z" for t in texts):
+    joined = "".join(texts)  # no zone but the last Z: numpy would take another one in, and warn
+    if (
+        joined.count("-") == 2 * len(texts)
+        and "+" not in joined
+        and all((len(t) == 24 or len(t) == 20) and t[10] == "T" and t[-1] == "Z" for t in texts)
+    ):
         try:
             return np.array([t[:-1] for t in texts], dtype="datetime64[ms]").astype(np.int64), []
         except ValueError:
