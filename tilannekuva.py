@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from commands import access, checks, history, networks, tables
+from commands import access, checks, explaining, history, networks, tables
 from commands.shared import (
     data_folder,
     load_cities,
@@ -245,6 +245,7 @@ for command in (
     tables.tail,
     tables.factors,
     tables.catalog,
+    explaining.explain,
 ):
     cli.add_command(command)
 

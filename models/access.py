@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models.topics import dead_letter_topic, late_topic, partials_topic, state_topic
+from models.topics import dead_letter_topic, evidence_topic, late_topic, partials_topic, state_topic
 
 Resource = Literal["topic", "group"]
 Operation = Literal["read", "write", "describe"]
@@ -90,7 +90,7 @@ def rules(city: str, raw_city: str | None = None) -> list[Rule]:
     for name in (partials_topic(city), state_topic(city)):
         out += _on(process, "topic", name, True, "read", "write", "describe")
     out += _on(process, "topic", open_topics, False, "read", "write", "describe")
-    for name in (dead_letter_topic(city), late_topic(city)):
+    for name in (dead_letter_topic(city), late_topic(city), evidence_topic(city)):
         out += _on(process, "topic", name, True, "write", "describe")
     out += _on(process, "group", f"tilannekuva-{city}", True, "read", "describe")
     for name in (raw, open_topics):
@@ -99,9 +99,10 @@ def rules(city: str, raw_city: str | None = None) -> list[Rule]:
 
 
 def shared_rules() -> list[Rule]:
-    """What the gateway and the public may do: read what is open, and nothing else."""
+    """What the gateway and the public may do: read what is open, and nothing else; the gateway also the evidence that it explains values from."""
     return [
         *_on(GATEWAY, "topic", "mobility.", False, "read", "describe"),
+        *_on(GATEWAY, "topic", evidence_topic(""), False, "read", "describe"),
         *_on(PUBLIC, "topic", "mobility.", False, "read", "describe"),
         *_on(PUBLIC, "group", PUBLIC_GROUPS, False, "read", "describe"),
     ]

@@ -202,6 +202,26 @@ class Estimator:
         p20, p80 = speed * np.exp(-Z20 * BELOW.width(*features)), speed * np.exp(Z20 * ABOVE.width(*features))
         return Estimate(speed, p20, p80, confidence, origin, weights[0], weights[1], weights[2], np.maximum(1 - own, 0.0))
 
+    def straight(self, rows: I64, steps: int) -> tuple[I64, F64]:
+        """Segments straight ahead of ``rows``, nearest first (n, steps; -1 none), and the share of each in the value."""
+        s, sums = self.streets, self.probes + self.sites
+        _, total = self.features(rows, self._street[rows], self._ahead[rows])
+        ahead, share = np.full((len(rows), steps), -1, np.int64), np.zeros((len(rows), steps))
+        at, fade = rows, np.ones(len(rows))
+        for k in range(min(steps, self.settings.own_rounds)):
+            to = np.where(at >= 0, s.ahead[at], -1)
+            gap = (s.length_m[at] + s.length_m[to]) / 2
+            fade = np.where(to >= 0, fade * np.exp(-gap / self.settings.own_reach_m), 0.0)
+            ahead[:, k], share[:, k] = to, fade * _weight(sums[to]) / total
+            at = to
+        return ahead, share
+
+    def reasons(self, rows: I64) -> tuple[F64, F64, F64]:
+        """Share of the prior in the value, and the pace ratios of the streets ahead and of the street itself."""
+        features, total = self.features(rows, self._street[rows], self._ahead[rows])
+        ratio = np.exp(features[1])
+        return self.settings.own_prior_s * (1 + ratio) / total, ratio, np.exp(features[2])
+
     def export(self) -> dict[str, Any]:
         return {
             "probes": self.probes.tobytes(), "sites": self.sites.tobytes(), "newest_ms": self.newest_ms.tobytes(), "network_seen": self.network_seen,

@@ -189,6 +189,11 @@ def state_topic(city: str, prefix: str = "") -> str:
     return f"{prefix}state.{city}"
 
 
+def evidence_topic(city: str, prefix: str = "") -> str:
+    """What final minutes were made from, for explanations."""
+    return f"{prefix}evidence.{city}"
+
+
 def dead_letter_topic(city: str, prefix: str = "") -> str:
     return f"{prefix}dead-letter.{city}"
 
@@ -211,6 +216,7 @@ def settings(city: str, feeds: dict[str, int], prefix: str = "", raw_of: str | N
 
     out = [topic(raw_topic(raw_of or city, f, prefix), n, "delete", 3 * DAY_MS) for f, n in feeds.items()]
     out.append(topic(partials_topic(city, prefix), 1, "delete", DAY_MS))
+    out.append(topic(evidence_topic(city, prefix), 1, "delete", 2 * DAY_MS))
     out.append(TopicSettings(state_topic(city, prefix), STATE_PARTITIONS, {**common, **COMPACT_SOON}))
     out.append(topic(dead_letter_topic(city, prefix), 1, "delete", 14 * DAY_MS))
     out.append(topic(late_topic(city, prefix), 1, "delete", 14 * DAY_MS))

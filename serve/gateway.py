@@ -14,10 +14,12 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import assets, describe, metrics, rest
+from serve import assets, describe, explain, metrics, rest
 from serve.describe import PUBLIC, Public
+from serve.explain import EvidenceLog
 from serve.http import AccessLogger, RateLimit, errors, limited, on_prepare, security_headers
 from serve.hub import Hub
 from serve.log import KafkaLog, Log
@@ -69,6 +71,7 @@ def make_app(
     pictures: dict[str, Picture] | None = None,
     background: str | None = None,
     log: Log | None = None,
+    evidence: EvidenceLog | None = None,
     public: Public | None = None,
     per_minute: int = 0,
 ) -> web.Application:
@@ -78,6 +81,7 @@ def make_app(
         reader: feeds the pictures; without one it is always ready, and somebody else feeds them.
         pictures: by city; new ones when they are not given.
         log: where those who come back late are given what they missed from; without it only from memory.
+        evidence: where the evidence of past minutes is; without it nothing is explained.
         public: how the gateway and the broker are reached.
         per_minute: requests that one address may make; 0: as many as it likes.
     """
@@ -122,6 +126,7 @@ def make_app(
     views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
     describe.add_routes(app)
+    explain.add_routes(app, evidence)
     assets.add_routes(app)
     app.on_response_prepare.append(on_prepare(security_headers(background)))
 
@@ -180,6 +185,7 @@ async def serve(
         pictures=pictures,
         background=background,
         log=KafkaLog(bootstrap, prefix),
+        evidence=KafkaEvidence(bootstrap, prefix),
         public=public,
         per_minute=per_minute,
     )

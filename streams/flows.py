@@ -46,7 +46,7 @@ class FlowsSettings:
     #: A counter on a street of another name, or in another direction, counts as this much farther away, metres each. Higher trusts them less.
     other_street_m: float = 200.0
     #: A counter on a road of another class counts as this much farther away, metres: the ratio to the calendar is less alike there.
-    other_class_m: float = 3000.0
+    other_class_m: float = 500.0
     #: Standard deviation of ln(flow) that a count is less sure by on the rest of its block: who parks, turns off into a yard or queues there.
     block_log_sd: float = 0.25
     #: "As the calendar says" weighs as much as so many counters when the level of a road class is taken from its counters.
@@ -54,7 +54,7 @@ class FlowsSettings:
     #: Added to what was counted and to what was expected when they are compared: one vehicle more or less in five minutes must not halve a neighbour.
     few_vph: float = 24.0
     #: What a counter says of other streets loses half of its weight in this time, seconds: five minutes' counts are few vehicles.
-    smooth_s: float = 200.0
+    smooth_s: float = 30.0
     #: A stretch is jammed, and its speed tells its density, below this share of its speed in light traffic.
     jam_ratio: float = 0.5
     flow: FlowSettings = field(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from connectors.cities import City
-from geo.network import F64, I64, Network
+from geo.network import F64, I64, Bool, Network
 from geo.streets import streets
 from models.freeflow import free_flow
 from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
@@ -23,6 +23,7 @@ from streams.cells import N_SUMS, WINDOW_MS
 from streams.choice import Choice
 from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
+from streams.explain import evidence_of
 from streams.health import SLOT_MS, Judge
 from streams.lines import Lines, Ridden
 from streams.outputs import Out, Outputs
@@ -44,6 +45,8 @@ class FuseSettings:
     heartbeat_windows: int = 5
     #: A final record is published when the speed differs by more than this share from the one last published, observed or not.
     change: float = 0.1
+    #: Whether the evidence of final minutes is written too, for explanations (``streams/explain.py``). A worker does; a replay into files does not.
+    evidence: bool = False
     fusion: FusionSettings = field(default_factory=FusionSettings)
     emissions: EmissionSettings = field(default_factory=EmissionSettings)
 
@@ -160,9 +163,15 @@ class Fuser:
 
     def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
         """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
+        _, segment, who, sums, keep = self._told(window)
+        self.doubled += int((~keep).sum())
+        return segment[keep], who[keep], sums[keep]
+
+    def _told(self, window: _Window) -> tuple[I64, I64, I64, I64, Bool]:
+        """Feed rank, segment, vehicle and sums of every cell that was told of, by segment, and whether its feed is the best that told of its vehicle."""
         if not window.rows:
             none = np.empty(0, np.int64)
-            return none, none, np.empty((0, N_SUMS), np.int64)
+            return none, none, none, np.empty((0, N_SUMS), np.int64), np.empty(0, np.bool_)
         rank = np.concatenate([np.full(len(r[1]), r[0]) for r in window.rows])
         segment, who, sums = (np.concatenate([r[k] for r in window.rows]) for k in (1, 2, 3))
         order = np.lexsort((rank, who, segment))
@@ -173,9 +182,7 @@ class Fuser:
         window.rows = [(int(r), segment[rank == r], who[rank == r], sums[rank == r]) for r in np.unique(rank)]
         best = np.full(int(who.max()) + 1, 1 << 30)
         np.minimum.at(best, who, rank)
-        keep = rank == best[who]
-        self.doubled += int((~keep).sum())
-        return segment[keep], who[keep], sums[keep]
+        return rank, segment, who, sums, rank == best[who]
 
     def _sums(self, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
         """What the window tells the estimator."""
@@ -201,6 +208,25 @@ class Fuser:
             seen = self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True)
             emissions = self.emitter.final(w, seen)  # first: it knows the flow
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
+            if self.settings.evidence:
+                told, names = self._told(window), list(self.vehicle)
+                feeds = sorted(self.rank, key=self.rank.__getitem__)
+                out.add(
+                    "evidence",
+                    evidence_of(
+                        self.city.name,
+                        self.network,
+                        w,
+                        rows,
+                        estimate,
+                        self.estimator,
+                        told,
+                        names,
+                        feeds,
+                        window.sensors,
+                        simulated=self.simulated,
+                    ),
+                )
             out.extend(emissions)
             out.add("line-fluency", self.lines.final(w, self._ridden(cells), seen.revision, simulated=self.simulated))
             self.next_window = w + 1

@@ -23,6 +23,7 @@ from models.clock import rfc3339
 from models.emissions.fleet import read_fleet
 from models.emissions.lookup import NoSuchRow
 from models.errors import ConfigError
+from models.explain import STANDS, Evidence, decode
 from models.topics import raw_topic
 from streams.admin import ensure_topics
 from streams.emissions import EmissionSettings
@@ -106,6 +107,18 @@ def to_folder(
     for feed, t in run.tally().items():
         lines.append(f"  {feed}: " + ", ".join(f"{getattr(t, k):,} {k}" for k in t.__slots__))
     return "\n".join(lines)
+
+
+def evidence_of_recording(paths: Sequence[Path], city: City, network: Network, window: int) -> list[Evidence]:
+    """Evidence of the minutes up to ``window`` that a record of it may stand on, from a recording through the whole core."""
+    fuse = dataclasses.replace(FuseSettings(), provisional_ms=NEVER_MS, evidence=True)
+    heard: list[Evidence] = []
+    for out in drive(Run(city, network, ObserveSettings(), fuse), log_of(paths, city, max_items=200, simulated=False), _progress()):
+        minutes = [int(o.key.partition(b":")[0]) for o in out.records.get("evidence", ())]
+        heard += [decode(o.value) for o, w in zip(out.records.get("evidence", ()), minutes, strict=True) if window - STANDS < w <= window]
+        if minutes and max(minutes) > window:
+            break
+    return heard
 
 
 def _progress() -> Callable[[int], None] | None:

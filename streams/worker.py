@@ -63,7 +63,7 @@ class WorkerSettings:
     session_timeout_s: float = 12.0
     replication: int = 1
     observe: ObserveSettings = field(default_factory=ObserveSettings)
-    fuse: FuseSettings = field(default_factory=FuseSettings)
+    fuse: FuseSettings = field(default_factory=lambda: FuseSettings(evidence=True))
     driver: DriverSettings = field(default_factory=DriverSettings)
     watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 

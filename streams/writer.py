@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from connectors.cities import City
-from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
+from models.topics import PRODUCTS, dead_letter_topic, evidence_topic, late_topic, open_topic
 from streams.batches import Batcher
 from streams.outputs import Out, Outputs
 
@@ -37,11 +37,13 @@ class Writer:
         self._batchers: dict[str, Batcher] = {}
 
     def topic(self, product: str) -> str:
-        """Topic of a product, of ``dead-letter`` or of ``late``."""
+        """Topic of a product, of ``dead-letter``, ``late`` or ``evidence``."""
         if product == "dead-letter":
             return dead_letter_topic(self.city.name, self.prefix)
         if product == "late":
             return late_topic(self.city.name, self.prefix)
+        if product == "evidence":
+            return evidence_topic(self.city.name, self.prefix)
         return open_topic(self.city.name, product, self.prefix)
 
     def constant(self, product: str) -> list[tuple[str, bytes]]:
@@ -49,10 +51,10 @@ class Writer:
         major = PRODUCTS[product].major if product in PRODUCTS else 1
         return [
             ("ce_specversion", b"1.0"),
-            ("ce_source", f"/{self.city.name}/{'fuse' if product in ('segment-state', 'feed-health') else 'observe'}".encode()),
+            ("ce_source", f"/{self.city.name}/{'fuse' if product in ('segment-state', 'feed-health', 'evidence') else 'observe'}".encode()),
             ("ce_type", f"tilannekuva.{product}.v{major}".encode()),
             ("ce_dataschema", SCHEMA_URL.format(product=product, major=major).encode()),
-            ("content-type", b"application/json"),
+            ("content-type", b"application/msgpack" if product == "evidence" else b"application/json"),
             ("ce_license", self.city.licence.encode()),
             ("ce_attribution", "; ".join(self.city.attribution).encode()),
         ]

@@ -29,6 +29,8 @@ from serve.describe import Public
 from serve.gateway import make_app
 from serve.http import RateLimit
 from serve.state import Picture
+from tests.serve.conftest import NOW
+from tests.serve.test_explain import FakeLog, evidence
 from tests.standards import Standards
 from tilannekuva import cli
 
@@ -198,7 +200,7 @@ def sample(name: str, path: str) -> str:
 
 
 async def test_every_path_answers_as_the_document_says(fed: Any, start: Any) -> None:
-    client = await start()
+    client = await start(evidence=FakeLog([evidence(NOW // 60_000, segment="w1_1_2_f")]))
     document = await (await client.get("/api/v1/openapi.json")).json()
     for path, item in document["paths"].items():
         if path.endswith("/ws"):

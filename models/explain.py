@@ -1,0 +1,295 @@
+"""Why a segment has its value: what each source said in a minute, with which weight, and what was left out and why.
+
+The fuse step writes the evidence of each final minute as it was used (``streams/explain.py``) onto the internal topic ``evidence.<city>``; ``explain`` turns that of one
+segment into an answer. It is pure and the only one: the command line and the gateway both call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.clock import rfc3339
+from models.fusion import ALGORITHM, ORIGINS
+from models.records import Origin, Utc
+
+SCHEMA = 1
+WINDOW_MS = 60_000
+#: A segment's record stands until the next one, which comes within so many windows (``FuseSettings.heartbeat_windows``).
+STANDS = 5
+#: Neighbours straight ahead that are named.
+AHEAD = 8
+#: Of each row: the estimate; shares of the value; the pace ratio of the streets ahead and of the street itself (time taken over time expected).
+VALUES = (
+    "speed_kmh", "p20_kmh", "p80_kmh", "confidence", "origin", "expected_kmh", "probe", "loop", "memory", "prior", "ahead_ratio", "pace_ratio",
+)  # fmt: skip
+#: Of each cell: row, vehicle, feed, whether it was used, and its sums (``streams.cells.SUMS`` without the count of steps).
+CELL = (
+    "row", "vehicle", "feed", "used", "dist_mm", "time_ms", "near_dist_mm", "near_time_ms", "dwell_ms", "still_ms", "newest_ms",
+)  # fmt: skip
+
+
+class Reading(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a counting site said of a row's segment."""
+
+    row: int
+    site_id: str
+    direction: str
+    window_end_ms: int
+    flow_vph: float | None
+    speed_kmh: float | None
+
+
+class Evidence(msgspec.Struct, frozen=True, array_like=True):
+    """One part of the evidence of one final minute: of the segments whose state was published. Columns are the bytes of little-endian arrays."""
+
+    schema: int
+    city: str
+    window: int  #: minutes since 1970
+    part: int
+    parts: int
+    network: str
+    simulated: bool
+    segments: tuple[str, ...]  #: those of the rows, then the neighbours that they name
+    values: bytes  #: (n, VALUES) float32
+    ahead: bytes  #: (n, AHEAD) int32, index into ``segments``, -1: none
+    ahead_weight: bytes  #: (n, AHEAD) float32, share of the value
+    vehicles: tuple[str, ...]
+    feeds: tuple[str, ...]
+    cells: bytes  #: (m, CELL) int64, by row
+    readings: tuple[Reading, ...]
+
+    def rows(self) -> NDArray[np.float64]:
+        return np.frombuffer(self.values, "<f4").reshape(-1, len(VALUES)).astype(np.float64)
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One vehicle or one counting site."""
+
+    kind: Literal["probe", "loop"]
+    used: bool
+    weight: float  #: share of the value
+    why: str | None = None  #: it was left out, wholly or in part
+    feed: str | None = None
+    vehicle_id: str | None = None
+    site_id: str | None = None
+    direction: str | None = None
+    speed_kmh: float | None = None  #: of a vehicle outside stops; of those that passed a site
+    distance_m: float | None = None  #: that counted
+    time_s: float | None = None
+    dwell_s: float | None = None  #: boarding: in no speed
+    still_s: float | None = None  #: standing, not boarding
+    flow_vph: float | None = None
+    newest: Utc | None = None  #: end of what it said
+
+
+class Earlier(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was seen on the segment in an earlier minute, which fades."""
+
+    window_start: Utc
+    vehicles: int
+    speed_kmh: float | None = None
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment straight ahead that this one learns from."""
+
+    segment_id: str
+    weight: float
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """Shares of the value; they sum to 1."""
+
+    probe: float  #: vehicles of this minute
+    loop: float  #: counting sites of this minute
+    memory: float  #: earlier minutes of this segment
+    street: float  #: the street straight ahead
+    prior: float  #: what is expected here, moved by what goes on in all streets ahead
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why one segment has its value in one minute."""
+
+    segment_id: str
+    window_start: Utc  #: the minute asked for
+    window_end: Utc
+    said: Utc  #: start of the minute whose record stands in it
+    network_version: str
+    algorithm: str
+    origin: Origin
+    confidence: float
+    expected_kmh: float  #: in light traffic
+    text: list[str]  #: the same in sentences
+    weights: Weights
+    sources: list[Source]
+    earlier: list[Earlier]
+    neighbours: list[Neighbour]
+    speed_kmh: float | None = None
+    speed_p20_kmh: float | None = None
+    speed_p80_kmh: float | None = None
+    pace_ratio: float | None = None  #: time that the street's vehicles took over what light traffic takes, before doubt
+    ahead_ratio: float | None = None  #: the same of all streets ahead
+    simulated: bool | None = None
+
+
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Evidence)
+
+
+def encode(evidence: Evidence) -> bytes:
+    return _encoder.encode(evidence)
+
+
+def decode(data: bytes) -> Evidence:
+    """
+    Raises:
+        ValueError: not evidence of this schema.
+    """
+    try:
+        evidence = _decoder.decode(data)
+    except msgspec.MsgspecError as e:
+        raise ValueError(f"not evidence: {e}") from e
+    if evidence.schema != SCHEMA:
+        raise ValueError(f"evidence of schema {evidence.schema}, expected {SCHEMA}")
+    return evidence
+
+
+def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanation | None:
+    """Of the evidence of some minutes, why the segment has its value in ``window`` (minutes since 1970). None: nothing was said of it in the last minutes."""
+    mine = {}
+    for e in heard:
+        if window - STANDS < e.window <= window and segment_id in e.segments:
+            row = e.segments.index(segment_id)
+            if row < len(e.values) // (4 * len(VALUES)):
+                mine[e.window] = (e, row)
+    if not mine:
+        return None
+    said = max(mine)
+    e, row = mine[said]
+    v = dict(zip(VALUES, e.rows()[row].tolist(), strict=True))
+    known = np.isfinite(v["speed_kmh"])
+    ahead = np.frombuffer(e.ahead, "<i4").reshape(-1, AHEAD)[row]
+    weight = np.frombuffer(e.ahead_weight, "<f4").reshape(-1, AHEAD)[row]
+    neighbours = [
+        Neighbour(segment_id=e.segments[k], weight=round(float(x), 3)) for k, x in zip(ahead.tolist(), weight, strict=True) if x >= 5e-4
+    ]
+    sources = _sources(e, row, v)
+    weights = Weights(
+        probe=round(v["probe"], 3), loop=round(v["loop"], 3), memory=round(v["memory"], 3), street=round(float(weight.sum()), 3),
+        prior=round(v["prior"], 3),
+    )  # fmt: skip
+    earlier = [_earlier(*mine[w], w) for w in sorted(mine, reverse=True) if w < said]
+    origin: Origin = ORIGINS[int(v["origin"])]  # type: ignore[assignment]
+    return Explanation(
+        segment_id=segment_id, window_start=rfc3339(window * WINDOW_MS), window_end=rfc3339((window + 1) * WINDOW_MS), said=rfc3339(said * WINDOW_MS),
+        network_version=e.network, algorithm=ALGORITHM, origin=origin, confidence=round(v["confidence"], 3),
+        expected_kmh=round(v["expected_kmh"], 1), weights=weights, sources=sources, earlier=earlier, neighbours=neighbours,
+        speed_kmh=round(v["speed_kmh"], 2) if known else None, speed_p20_kmh=round(v["p20_kmh"], 2) if known else None,
+        speed_p80_kmh=round(v["p80_kmh"], 2) if known else None, pace_ratio=round(v["pace_ratio"], 3), ahead_ratio=round(v["ahead_ratio"], 3),
+        simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said),
+    )  # fmt: skip
+
+
+def _cells(e: Evidence, row: int) -> NDArray[np.int64]:
+    cells = np.frombuffer(e.cells, "<i8").reshape(-1, len(CELL))
+    a, b = np.searchsorted(cells[:, 0], [row, row + 1])
+    return cells[a:b]
+
+
+def _sources(e: Evidence, row: int, v: dict[str, float]) -> list[Source]:
+    """Vehicles and sites of a row, each with its part of the weight of its kind."""
+    out = []
+    counted = []
+    for _, vehicle, feed, used, dist, time, near_dist, near_time, dwell, still, newest in _cells(e, row).tolist():
+        stopped = dwell > 0
+        dist_m, time_s = (dist - near_dist * stopped) / 1000.0, (time - near_time * stopped) / 1000.0
+        takes_part = bool(used) and time_s > 0
+        why = None
+        if not used:
+            why = "another feed that ranks higher told of this vehicle"
+        elif not takes_part:
+            why = "all its time here was boarding, or driving in a stop's zone"
+        elif stopped and near_time:
+            why = "the zone of the stop where it boarded is left out"
+        counted.append(time_s + dist_m * 3.6 / v["expected_kmh"] if takes_part else 0.0)
+        out.append(
+            Source(
+                kind="probe", used=takes_part, weight=0.0, why=why, feed=e.feeds[feed], vehicle_id=e.vehicles[vehicle],
+                speed_kmh=round(dist_m / time_s * 3.6, 1) if time_s > 0 else None, distance_m=round(dist_m, 1), time_s=round(time_s, 1),
+                dwell_s=round(dwell / 1000.0, 1) if dwell else None, still_s=round(still / 1000.0, 1) if still else None, newest=rfc3339(newest),
+            )
+        )  # fmt: skip
+    total = sum(counted)
+    out = [msgspec.structs.replace(s, weight=round(v["probe"] * c / total, 3) if c else 0.0) for s, c in zip(out, counted, strict=True)]
+    readings = [r for r in e.readings if r.row == row]
+    spoke = sum(r.speed_kmh is not None and r.speed_kmh > 0 for r in readings)
+    for r in readings:
+        used = r.speed_kmh is not None and r.speed_kmh > 0
+        why = None if used else "it told no speed: nobody passed, or the site does not measure it"
+        out.append(
+            Source(
+                kind="loop", used=used, weight=round(v["loop"] / spoke, 3) if used else 0.0, why=why, site_id=r.site_id, direction=r.direction,
+                speed_kmh=r.speed_kmh, flow_vph=r.flow_vph, newest=rfc3339(r.window_end_ms),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _earlier(e: Evidence, row: int, window: int) -> Earlier:
+    cells = _cells(e, row)
+    cells = cells[cells[:, CELL.index("used")] > 0]
+    stopped = cells[:, CELL.index("dwell_ms")] > 0
+    dist = (cells[:, CELL.index("dist_mm")] - stopped * cells[:, CELL.index("near_dist_mm")]).sum()
+    time = (cells[:, CELL.index("time_ms")] - stopped * cells[:, CELL.index("near_time_ms")]).sum()
+    return Earlier(
+        window_start=rfc3339(window * WINDOW_MS), vehicles=len(cells), speed_kmh=round(float(dist / time * 3.6), 1) if time > 0 else None
+    )
+
+
+def _text(v: dict[str, float], sources: list[Source], earlier: list[Earlier], neighbours: list[Neighbour], age: int) -> list[str]:
+    """The explanation in sentences, the heaviest source first."""
+    probes = [s for s in sources if s.kind == "probe" and s.used]
+    sites = [s for s in sources if s.kind == "loop" and s.used]
+    said: list[tuple[float, str]] = []
+    if probes:
+        metres, seconds = sum(s.distance_m or 0.0 for s in probes), sum(s.time_s or 0.0 for s in probes)
+        said.append(
+            (
+                v["probe"],
+                f"{len(probes)} {_of(probes, 'vehicle')} drove {metres:.0f} m in {seconds:.0f} s outside stops: {metres / max(seconds, 0.1) * 3.6:.1f} km/h",
+            )
+        )
+    if sites:
+        speeds = ", ".join(f"{s.speed_kmh:.0f} km/h" for s in sites)
+        said.append((v["loop"], f"{len(sites)} counting {_of(sites, 'site')} measured {speeds}, turned into a mean over the street"))
+    if v["memory"] >= 5e-4:
+        seen = [x for x in earlier if x.vehicles]
+        told = f": {sum(x.vehicles for x in seen)} passages in the last {len(earlier)} min" if seen else ""
+        said.append((v["memory"], f"earlier minutes of this segment, fading{told}"))
+    if neighbours:
+        said.append(
+            (sum(n.weight for n in neighbours), f"{len(neighbours)} {_of(neighbours, 'segment')} straight ahead on the same street")
+        )
+    said.append(
+        (
+            v["prior"],
+            f"what light traffic does here, {v['expected_kmh']:.0f} km/h, with the streets ahead taking {v['ahead_ratio']:.1f} times their usual time",
+        )
+    )
+    out = [f"{100 * share:.0f} %: {text}." for share, text in sorted(said, key=lambda x: -x[0])]
+    left = [s for s in sources if not s.used]
+    if left:
+        out.append("Left out: " + "; ".join(f"{s.vehicle_id or s.site_id} ({s.why})" for s in left) + ".")
+    if not np.isfinite(v["speed_kmh"]):
+        out.append("No value: nothing that was seen lately informs this segment.")
+    if age:
+        out.append(f"Nothing was published of the asked minute: the record of {age} min before stands.")
+    return out
+
+
+def _of(things: list[Source] | list[Neighbour], one: str) -> str:
+    return one if len(things) == 1 else f"{one}s"

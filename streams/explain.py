@@ -1,0 +1,72 @@
+"""Evidence of a final minute, as the fuse step used it: what ``models.explain`` answers from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from geo.network import I64, Bool, Network
+from models.explain import AHEAD, CELL, SCHEMA, VALUES, Evidence, Reading, encode
+from models.fusion import Estimate, Estimator
+from streams.cells import SUMS, WINDOW_MS
+from streams.outputs import Out
+from streams.partial import SensorRow
+
+#: Segments in one message: some 100 KB.
+PART = 1_000
+_SUMS = [SUMS.index(name) for name in CELL[4:]]
+
+
+def evidence_of(
+    city: str, network: Network, w: int, rows: I64, e: Estimate, estimator: Estimator, cells: tuple[I64, I64, I64, I64, Bool],
+    vehicles: Sequence[str], feeds: Sequence[str], sensors: Mapping[str, SensorRow], *, simulated: bool,
+) -> list[Out]:  # fmt: skip
+    """Messages of the internal topic ``evidence``.
+
+    Args:
+        rows: segments whose final record is published, ascending.
+        e: of all segments.
+        estimator: as it stands at the end of the minute.
+        cells: feed rank, segment, vehicle, sums and whether it was used, sorted by segment.
+        feeds: by rank.
+    """
+    rank, segment, who, sums, used = cells
+    ids = network.segments.segment_id
+    values = np.stack(
+        [
+            e.speed_kmh[rows], e.p20_kmh[rows], e.p80_kmh[rows], e.confidence[rows], e.origin[rows], estimator.streets.expected_kmh[rows],
+            e.probe_weight[rows], e.loop_weight[rows], e.memory_weight[rows], *estimator.reasons(rows),
+        ], axis=1,
+    )  # fmt: skip
+    assert values.shape[1] == len(VALUES)
+    ahead, weight = estimator.straight(rows, AHEAD)
+    readings: dict[int, list[SensorRow]] = {}
+    for _, s in sorted(sensors.items()):
+        readings.setdefault(s.segment, []).append(s)
+    out = []
+    parts = -(-len(rows) // PART)
+    for part in range(parts):
+        at = rows[part * PART : (part + 1) * PART]
+        of = slice(part * PART, part * PART + len(at))
+        a, b = np.searchsorted(segment, [at[0], at[-1] + 1])
+        row = np.searchsorted(at, segment[a:b])
+        mine = at[np.minimum(row, len(at) - 1)] == segment[a:b]
+        known, who_at = np.unique(who[a:b][mine], return_inverse=True)
+        table = np.column_stack([row[mine], who_at, rank[a:b][mine], used[a:b][mine], sums[a:b][mine][:, _SUMS]])
+        near = np.unique(np.concatenate([at, np.maximum(ahead[of].ravel(), 0)]))
+        other = np.setdiff1d(near, at)
+        place = np.full(len(ids), -1, np.int32)
+        place[at], place[other] = np.arange(len(at)), len(at) + np.arange(len(other))
+        e_part = Evidence(
+            SCHEMA, city, w, part, parts, network.version, simulated, tuple(ids[k] for k in [*at.tolist(), *other.tolist()]),
+            values[of].astype("<f4").tobytes(), np.where(ahead[of] >= 0, place[np.maximum(ahead[of], 0)], -1).astype("<i4").tobytes(),
+            weight[of].astype("<f4").tobytes(), tuple(vehicles[k] for k in known.tolist()), tuple(feeds), table.astype("<i8").tobytes(),
+            tuple(
+                Reading(k, s.site_id, s.direction, s.window_end_ms, s.flow_vph, s.speed_kmh)
+                for k, i in enumerate(at.tolist())
+                for s in readings.get(i, ())
+            ),
+        )  # fmt: skip
+        out.append(Out(f"{w}:{part}".encode(), encode(e_part), w * WINDOW_MS, f"evidence:{city}:{w}:{part}"))
+    return out
