@@ -10,16 +10,8 @@ from aiohttp import web
 
 from serve.http import Body
 
-_OWN = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/assets/app.js": ("app.js", "text/javascript; charset=utf-8"),
-    "/assets/map.js": ("map.js", "text/javascript; charset=utf-8"),
-    "/assets/panel.js": ("panel.js", "text/javascript; charset=utf-8"),
-    "/assets/text.js": ("text.js", "text/javascript; charset=utf-8"),
-    "/assets/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/assets/docs.css": ("docs.css", "text/css; charset=utf-8"),
-    "/favicon.ico": ("icon.svg", "image/svg+xml"),
-}
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+_OWN = {"/": ("index.html", "text/html; charset=utf-8"), "/favicon.ico": ("icon.svg", "image/svg+xml")}
 _MAPLIBRE = {
     "/assets/maplibre-gl.js": ("maplibre-gl.js", "text/javascript; charset=utf-8"),
     "/assets/maplibre-gl.css": ("maplibre-gl.css", "text/css; charset=utf-8"),
@@ -41,8 +33,12 @@ def maplibre_file(name: str) -> Path:
 def add_routes(app: web.Application) -> None:
     """Read every asset once, and serve it from memory."""
     found: dict[str, Body] = {}
+    web_folder = resources("serve") / "web"
     for path, (name, content_type) in _OWN.items():
-        found[path] = Body((resources("serve") / "web" / name).read_bytes(), content_type)
+        found[path] = Body((web_folder / name).read_bytes(), content_type)
+    for file in web_folder.iterdir():
+        if content_type := _TYPES.get(Path(file.name).suffix, ""):
+            found[f"/assets/{file.name}"] = Body(file.read_bytes(), content_type)
     for path, (name, content_type) in _MAPLIBRE.items():
         found[path] = Body(maplibre_file(name).read_bytes(), content_type)
 

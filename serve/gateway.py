@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import assets, describe, explain, metrics, rest
+from serve import assets, describe, explain, looking_back, metrics, rest
 from serve.describe import PUBLIC, Public
 from serve.explain import EvidenceLog
 from serve.http import AccessLogger, RateLimit, errors, limited, on_prepare, security_headers
@@ -125,6 +125,7 @@ def make_app(
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
     views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
+    looking_back.add_routes(app)
     describe.add_routes(app)
     explain.add_routes(app, evidence)
     assets.add_routes(app)

@@ -16,6 +16,7 @@ Document = dict[str, Any]
 
 _BBOX = ("bbox", {"type": "string", "examples": ["24.9,60.1,25.0,60.2"]}, "west,south,east,north in degrees")
 _TIME = ("datetime", {"type": "string", "examples": ["2026-03-10T05:30:00Z/.."]}, "RFC 3339 time, or two with / between; either may be ..")
+_AT = ("datetime", {"type": "string", "examples": ["2026-03-10T05:30:00Z"]}, "RFC 3339 time; by default that of the picture")
 _LIMIT = ("limit", {"type": "integer", "minimum": 1, "maximum": 50_000, "default": 10_000}, "Features in one answer")
 _OFFSET = ("offset", {"type": "integer", "minimum": 0, "default": 0}, "Features to pass over; follow the next links instead")
 _VERSION = ("version", {"type": "string"}, "Version of the network; for caches")
@@ -70,6 +71,16 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     f"{_C}/health": ("Health of the source feeds", (), _JSON),
     f"{_C}/network": ("Geometry of all segments in one piece", (_VERSION,), _GEOJSON),
     f"{_C}/picture": ("What a live map starts from, in columns", (), _JSON),
+    f"{_C}/emissions": ("Latest CO2 of every segment with its bounds, in columns", (), _JSON),
+    f"{_C}/past": ("From when to when the gateway remembers", (), _JSON),
+    f"{_C}/past/picture": ("The picture at a time, in the columns of the live one", (_AT,), _JSON),
+    f"{_C}/past/segments/{{segment_id}}": ("Finals of one segment in columns; by default of two hours", (_TIME,), _JSON),
+    f"{_C}/past/routes/{{route_id}}": (
+        "String-line diagram of a route: where each run was along the way, and when; by default of two hours",
+        (_TIME, ("direction_id", {"type": "string", "enum": ["0", "1"]}, "GTFS direction_id; both by default")),
+        _JSON,
+    ),
+    f"{_C}/past/day": ("Travel time index and CO2 of a local day beside the usual", (_AT,), _JSON),
     f"{_C}/tiles.json": ("TileJSON of the vector tiles", (), _JSON),
     f"{_C}/tiles/{{z}}/{{x}}/{{y}}.mvt": (
         "Vector tile of the street segments",
@@ -106,6 +117,16 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     ),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
+    "/api/v1/indicators": (
+        "Fluency and emissions of the cities by local hour or day, with coverage and bounds",
+        (
+            ("by", {"type": "string", "enum": ["hour", "day"], "default": "hour"}, "Length of a period"),
+            _CITIES,
+            _TIME,
+            ("f", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "Form of the answer"),
+        ),
+        {"application/json": {"schema": {"type": "object"}}, "text/csv": {"schema": {"type": "string"}}},
+    ),
     "/api/v1/schemas": ("JSON Schemas of the products", (), _JSON),
     "/api/v1/schemas/{product}": ("JSON Schema of a product", (), {"application/schema+json": {"schema": {"type": "object"}}}),
     "/api/v1/asyncapi.json": ("AsyncAPI 3 document of topics and streams", (), _JSON),
@@ -127,6 +148,7 @@ def document(base: str, cities: Sequence[str]) -> Document:
         "segment_id": {"type": "string"},
         "publication": {"type": "string", "enum": list(DATEX2)},
         "feed": {"type": "string", "enum": list(GTFS_RT)},
+        "route_id": {"type": "string"},
         "z": {"type": "integer", "minimum": 0, "maximum": MAX_ZOOM},
         "x": {"type": "integer", "minimum": 0},
         "y": {"type": "integer", "minimum": 0},

@@ -29,6 +29,8 @@ DEFAULT_LIMIT, MAX_LIMIT = 10_000, 50_000
 WINDOW_MS = 60_000
 #: The picture is made anew at most this often, s. An older one misses nothing: the stream goes on from where it stands.
 PICTURE_EVERY_S = 5.0
+#: What a page follows; the mark of its picture is for a stream of these.
+PAGE = tuple(p for p in (*STREAMED, "situation", "line-fluency", "area-state", "emission-area") if p in PRODUCTS)
 #: Part of every tag: offsets and counters start again with the process.
 _BOOT = secrets.token_hex(4)
 
@@ -150,7 +152,8 @@ def picture_json(picture: Picture, network_tag: str) -> bytes:
     return _encode(
         {
             "city": picture.city,
-            "mark": picture.mark(*STREAMED),
+            "products": PAGE,
+            "mark": picture.mark(*PAGE),
             "log_time": picture.log_time,
             "network": network_tag,
             "simulated": picture.simulated,
@@ -158,8 +161,19 @@ def picture_json(picture: Picture, network_tag: str) -> bytes:
             "states": columns,
             "vehicles": [msgspec.Raw(v.value) for v in picture.live_vehicles()],
             "health": [msgspec.Raw(picture.health[feed].value) for feed in sorted(picture.health)],
+            "records": {
+                product: [msgspec.Raw(value) for value in _whole_city(picture, product)] for product in PAGE if product not in STREAMED
+            },
         }
     )
+
+
+def _whole_city(picture: Picture, product: str) -> list[bytes]:
+    """Latest records of a product; of areas only the city itself: what it is divided into is in ``records``."""
+    if product in ("area-state", "emission-area"):
+        held = picture.others[product].get(picture.city)
+        return [held.value] if held is not None else []
+    return picture.current(product)
 
 
 def vehicle_feature(vehicle: HeldVehicle) -> bytes:

@@ -18,6 +18,7 @@ from models import topics
 from models.clock import parse_ms, rfc3339
 from models.topics import open_topic
 from serve.marks import Marks
+from serve.past import Past
 
 #: A vehicle that has said nothing for this long, by log time, is no longer shown, ms (GTFS-RT good practice: 90 s; two missed polls more).
 VEHICLE_MEMORY_MS = 120_000
@@ -98,6 +99,7 @@ class HeldSegment(msgspec.Struct, gc=False):
     name: str  #: lower case, for searching; empty when it has none
     box: tuple[float, float, float, float]  #: west, south, east, north, degrees
     osm: tuple[bytes, bytes]  #: JSON lists of OpenStreetMap ways and nodes, empty where they are not known
+    length_m: float
 
 
 class HeldState(msgspec.Struct, gc=False):
@@ -198,6 +200,7 @@ class Picture:
         self.others: dict[str, dict[str, HeldOther]] = {product: {} for product in topics.PRODUCTS if product not in PRODUCTS}
         self.log_ms = 0  #: newest log time seen, ms; 0 before the first record
         self.marks = Marks()  #: last offsets read
+        self.past = Past()  #: what it has been
         self.network_changes = 0  #: grows with each change of the network
         self.state_changes = 0  #: grows with each change of a segment or its state
         self.refused: dict[str, int] = dict.fromkeys(
@@ -270,6 +273,7 @@ class Picture:
             name=sys.intern((s.name or "").lower()),
             box=(min(lon), min(lat), max(lon), max(lat)),
             osm=(bytes(s.osm_way_ids), bytes(s.osm_node_ids)),
+            length_m=s.length_m,
         )
         self.generated = bool(s.generated)
         self.network_changes += 1
@@ -279,6 +283,8 @@ class Picture:
     def _state(self, value: bytes) -> bool:
         s = _decode_state(value)
         order = (parse_ms(s.window_start), s.revision)
+        if s.status == "final":
+            self.past.segment(value)  # a final comes after the provisional records of the next minutes
         held = self.states.get(s.segment_id)
         if held is not None and held.order > order:
             return False
@@ -297,6 +303,7 @@ class Picture:
             return False
         _room(self.vehicles, v.vehicle_id, MAX_VEHICLES)
         self.vehicles[v.vehicle_id] = HeldVehicle(event_ms, value, v.lat_deg, v.lon_deg, v.simulated)
+        self.past.vehicle(v.vehicle_id, event_ms, value)
         return True
 
     def _health(self, value: bytes) -> bool:
@@ -321,6 +328,8 @@ class Picture:
         if before is not None and before.mark[0] == partition and before.mark[1] > offset:
             return False
         _room(held, name, MAX_OTHERS)
+        if product in ("area-state", "emission-area"):
+            self.past.area(product, value)
         held[name] = HeldOther((partition, offset), event_ms, value, o.simulated)
         return True
 

@@ -72,16 +72,13 @@ def state(
         segment_id=f"w{n}_1_2_f",
         window_start=rfc3339(start),
         window_end=rfc3339(start + 60_000),
-        status="provisional",
         revision=revision,
         origin=origin,  # type: ignore[arg-type]
         confidence=confidence,
         represents="general_traffic",
         algorithm="edie-1",
-        speed_kmh=22.0,
-        speed_ratio=0.55,
         los=los,  # type: ignore[arg-type]
-        **more,  # type: ignore[arg-type]
+        **{"status": "provisional", "speed_kmh": 22.0, "speed_ratio": 0.55, **more},  # type: ignore[arg-type]
     )
 
 

@@ -190,6 +190,7 @@ def sample(name: str, path: str) -> str:
         "city": "town",
         "product": "segment-state",
         "segment_id": "w1_1_2_f",
+        "route_id": "2510",
         "z": "3",
         "x": "1",
         "y": "1",

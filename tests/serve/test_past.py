@@ -1,0 +1,210 @@
+"""What the gateway remembers: finals, tracks, figures of the city; and what it tells of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from types import ModuleType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from models.clock import parse_ms, rfc3339
+from models.emission_records import AreaState, EmissionArea, KmByLos, Quantity
+from models.records import SourceMix
+from serve import past as memory
+from serve.indicators import day, indicators
+from serve.past import Minutes, Past
+
+HELSINKI = ZoneInfo("Europe/Helsinki")
+NOUGHT = Quantity(value=0.0, lo95=0.0, hi95=0.0)
+
+
+def flow(start_ms: int, index: float | None = 1.2, km: float = 600.0, minutes: int = 1, revision: int = 1) -> AreaState:
+    return AreaState(
+        area_id="town", area_kind="city", window_start=rfc3339(start_ms), window_end=rfc3339(start_ms + minutes * 60_000), status="final", revision=revision,
+        km_by_los=KmByLos(A=1, B=0, C=0, D=0, E=0, F=0, unknown=0), coverage_pct=40.0, vehicles=3, segments=5, confidence=0.5, travel_time_index=index,
+        vehicle_km_h=km, delay_veh_h=6.0,
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+def emission(start_ms: int, grams: float = 60_000.0) -> EmissionArea:
+    return EmissionArea(
+        area_id="town", area_kind="city", window_start=rfc3339(start_ms), window_end=rfc3339(start_ms + 300_000), status="final", revision=1, co2_fossil=NOUGHT,
+        co2_total=Quantity(value=grams, lo95=grams / 2, hi95=grams * 2), co2_electricity=NOUGHT, nox=NOUGHT, no2=NOUGHT, pm_exhaust=NOUGHT, pm_nonexhaust=NOUGHT, co=NOUGHT,
+        energy=NOUGHT, fleet_mix="f", factor_set="s", factor_rows="r", scope="x", temperature_c=0.0, temperature_source="default", grid_g_per_kwh=1.0, grid_source="default",
+        segments=5, coverage_expansion=1.0, coverage_pct=40.0, vehicle_km_h=600.0, flow_source="prior",
+    )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.fixture
+def remembered(fed: Any, town: ModuleType) -> Any:
+    """Ten minutes of one street, each slower than the one before; a street told once; two buses of one line."""
+    for minute in range(10):
+        fed(
+            town.state(
+                2,
+                minute=minute,
+                revision=9,
+                los="F",
+                status="final",
+                speed_p20_kmh=10.0,
+                speed_p80_kmh=30.0,
+                speed_kmh=20.0 - minute,
+                source_mix=SourceMix(probe=0.7, memory=0.3),
+            )
+        )
+        fed(town.state(2, minute=minute + 1, revision=1, los="A"))
+    fed(town.state(0, minute=0, revision=9, los="B", status="final"))
+    for n in range(40):
+        fed(
+            town.vehicle(
+                1,
+                at_s=15.0 * n,
+                lon_deg=24.93 + 0.0004 * n,
+                lat_deg=60.17 + 0.0002 * n,
+                direction_id=0,
+                segment_id="w0_1_2_f",
+                start_time="07:20",
+                delay_s=10 * n,
+            )
+        )
+        fed(
+            town.vehicle(
+                2, at_s=15.0 * n, lon_deg=24.93 + 0.0002 * n, lat_deg=60.17 + 0.0001 * n, direction_id=0, start_time="07:25", delay_s=-70
+            )
+        )
+        fed(town.vehicle(1, at_s=15.0 * n + 3, lon_deg=24.9, direction_id=0))
+    return fed
+
+
+async def test_the_picture_of_a_time_holds_what_was_final_then_and_nothing_that_is_older_than_its_heartbeat(
+    remembered: Any, start: Any, town: ModuleType
+) -> None:
+    client = await start()
+
+    async def at(minutes: float) -> dict[str, Any]:
+        answer = await client.get("/api/v1/cities/town/past/picture", params={"datetime": rfc3339(town.NOW + int(minutes * 60_000))})
+        return await answer.json()  # type: ignore[no-any-return]
+
+    early = await at(1.0)
+    states = early["states"]
+    assert dict(zip(states["segment_id"], states["los"], strict=True)) == {"w2_1_2_f": "F", "w0_1_2_f": "B"}
+    assert {v["vehicle_id"] for v in early["vehicles"]} == {"0018/00001", "0018/00002"}
+    assert (await at(9.5))["states"]["segment_id"] == ["w2_1_2_f"], "the other one was told too long before"
+    assert (await at(0.5))["states"]["segment_id"] == []
+    assert (await at(-9))["vehicles"] == []
+    span = await (await client.get("/api/v1/cities/town/past")).json()
+    assert (span["from"], span["to"]) == (rfc3339(town.NOW + 60_000), rfc3339(town.NOW + 600_000))
+
+
+async def test_a_segment_s_last_hours_come_in_columns_with_band_and_sources(remembered: Any, start: Any) -> None:
+    body = await (await (await start()).get("/api/v1/cities/town/past/segments/w2_1_2_f")).json()
+    assert body["speed_kmh"] == [20.0 - n for n in range(10)]
+    assert body["speed_p20_kmh"][0] == 10.0
+    assert body["source_mix_pct"]["probe"][0] == 70
+    assert body["origin"] == ["measured"] * 10
+    assert body["flow_vph"] == [None] * 10
+
+
+async def test_a_string_line_puts_every_run_of_a_line_on_the_way_of_the_longest(remembered: Any, start: Any) -> None:
+    client = await start()
+    body = await (await client.get("/api/v1/cities/town/past/routes/2510", params={"direction_id": "0"})).json()
+    assert body["length_m"] == pytest.approx(39 * 31.4, rel=0.03)
+    runs = {r["vehicle_id"]: r for r in body["runs"]}
+    assert runs["0018/00001"]["start_time"] == "07:20"
+    assert runs["0018/00001"]["at_m"] == sorted(runs["0018/00001"]["at_m"])
+    assert runs["0018/00001"]["at_m"][-1] == pytest.approx(body["length_m"], abs=20)
+    assert runs["0018/00002"]["at_m"][-1] == pytest.approx(body["length_m"] / 2, abs=40)
+    assert runs["0018/00001"]["delay_s"][-1] == 390
+    assert body["streets"] == [{"at_m": 0, "name": "Aleksanterinkatu"}]
+    assert (await (await client.get("/api/v1/cities/town/past/routes/9")).json())["runs"] == []
+
+
+def test_memory_is_bounded_by_bytes_and_by_age_and_the_oldest_minutes_go_first() -> None:
+    minutes = Minutes(memory.SEGMENT_ROW, most_bytes=memory.SEGMENT_ROW.itemsize * 10)
+    row = bytes(memory.SEGMENT_ROW.itemsize)
+    for n in range(30):
+        minutes.add(n * 60_000, row)
+    assert sorted(minutes.rows) == [n * 60_000 for n in range(20, 30)]
+    minutes.add(29 * 60_000 + memory.KEEP_MS, row)
+    assert sorted(minutes.rows) == [29 * 60_000, 29 * 60_000 + memory.KEEP_MS]
+    minutes.add(0, row)
+    assert 0 not in minutes.rows, "too old to be kept"
+    assert minutes.bytes == sum(map(len, minutes.rows.values()))
+
+
+async def test_hours_and_days_of_a_city_add_up_with_bounds_and_say_what_is_known(feed: Any, start: Any, town: ModuleType) -> None:
+    begin = parse_ms("2026-03-10T05:00:00.000Z")
+    for minute in range(30):
+        feed(flow(begin + minute * 60_000, index=1.2 if minute < 15 else 1.8, km=600.0 if minute < 15 else 300.0))
+    feed(flow(begin, index=9.0, revision=0))
+    for five in range(6):
+        feed(emission(begin + five * 300_000))
+    feed(town.vehicle(1, at_s=600))
+    client = await start()
+    body = await (await client.get("/api/v1/indicators")).json()
+    assert len(body["rows"]) == 1
+    hour = body["rows"][0]
+    assert hour["period_start"] == "2026-03-10T07:00:00+02:00"
+    assert hour["travel_time_index"] == pytest.approx((1.2 * 600 + 1.8 * 300) / 900, abs=1e-3)
+    assert (hour["known_pct"], hour["coverage_pct"], hour["delay_veh_h"]) == (50.0, 40.0, 3.0)
+    assert (hour["co2_kg"], hour["co2_kg_lo95"], hour["co2_kg_hi95"]) == (30.0, 15.0, 60.0)
+    assert hour["co2_g_per_vehicle_km"] == pytest.approx(100.0)
+    day_of = await (await client.get("/api/v1/indicators", params={"by": "day", "city": "town"})).json()
+    assert day_of["rows"][0]["known_pct"] == pytest.approx(100 * 30 / 1440, abs=0.1)
+    answer = await client.get("/api/v1/indicators", params={"f": "csv"})
+    assert answer.content_type == "text/csv"
+    rows = list(csv.DictReader(io.StringIO(await answer.text())))
+    assert (rows[0]["city"], rows[0]["co2_kg_hi95"], rows[0]["nox_kg"], rows[0]["simulated"]) == ("town", "60.0", "0.0", "false")
+
+
+def test_the_usual_is_the_median_of_earlier_days_of_the_same_kind_and_is_not_told_from_one(town: ModuleType) -> None:
+    past, monday = Past(), parse_ms("2026-11-23T06:00:00.000Z")
+    days = {3: 1.3, 4: 1.5, 5: 1.7, 2: 9.0, 1: 9.0, 0: 1.4}  # days before; Saturday and Sunday are of another kind
+    for ago, index in days.items():
+        past.area("area-state", memory_bytes(flow(monday - ago * 86_400_000, index=index)))
+    told = day(past, HELSINKI, monday)["travel_time_index"]
+    assert told == {"now": [[monday, 1.4]], "usual": [[monday, 1.5, 1.3, 1.7]], "days": 3}
+    assert day(past, HELSINKI, monday - 86_400_000)["travel_time_index"]["usual"] == []  # type: ignore[index]
+
+
+def memory_bytes(record: Any) -> bytes:
+    from models.records import encode
+
+    return encode(record)
+
+
+def test_the_day_on_which_clocks_change_has_25_hours() -> None:
+    past, sunday = Past(), parse_ms("2026-10-24T21:00:00.000Z")
+    for hour in range(25):
+        past.area("area-state", memory_bytes(flow(sunday + hour * 3_600_000, minutes=60)))
+    rows = indicators("town", past, HELSINKI, "day", 0, sunday * 2)
+    assert [(r.period_start, r.known_pct) for r in rows] == [("2026-10-25T00:00:00+03:00", 100.0)]
+    hours = indicators("town", past, HELSINKI, "hour", 0, sunday * 2)
+    assert [r.period_start for r in hours[3:5]] == ["2026-10-25T03:00:00+03:00", "2026-10-25T03:00:00+02:00"]
+
+
+@pytest.mark.parametrize(
+    "query", ["past/picture?datetime=..", "past/day?datetime=0001-01-01T00:00:00Z", "past/routes/1?direction_id=2", "past/picture?at=1"]
+)
+async def test_what_is_not_understood_is_refused(query: str, fed: Any, start: Any) -> None:
+    assert (await (await start()).get(f"/api/v1/cities/town/{query}")).status == 400
+
+
+async def test_emissions_of_streets_are_kilograms_an_hour_and_kilometre_with_bounds(fed: Any, start: Any, town: ModuleType) -> None:
+    value = (
+        b'{"segment_id":"w1_1_2_f","window_start":"2026-03-10T05:30:00.000Z","window_end":"2026-03-10T05:31:00.000Z",'
+        b'"co2_total":{"value":16000.0,"lo95":8000.0,"hi95":32000.0}}'
+    )
+    fed(value, product="emission-segment", key="w1_1_2_f")
+    client = await start()
+    body = await (await client.get("/api/v1/cities/town/emissions")).json()
+    assert (body["segment_id"], body["co2_kg_h_km"], body["co2_kg_h_km_lo95"], body["co2_kg_h_km_hi95"]) == (
+        ["w1_1_2_f"],
+        [100.0],
+        [50.0],
+        [200.0],
+    )
+    assert (await (await client.get("/api/v1/cities/town/past/segments/w1_1_2_f")).json())["emission"]["co2_total"]["value"] == 16000.0
