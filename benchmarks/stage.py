@@ -20,7 +20,6 @@ import msgspec
 from connectors import cities
 from demo.player import Player
 from demo.recording import HELSINKI, load
-from demo.run import Addresses, demo_city
 from geo import store
 from models.clock import parse_ms, rfc3339
 from models.emission_records import AreaState, EmissionArea, KmByLos, Quantity
@@ -34,7 +33,6 @@ from streams.segments import records
 #: The morning that is shown: a snowy Monday, 7:45 in Helsinki.
 NOW_MS = parse_ms("2026-11-23T05:45:00.000Z")
 LOOPS = 3
-LOCAL = Addresses(mqtt="mqtt://127.0.0.1:1883", http="http://127.0.0.1:8000")
 OTHERS = ("espoo", "oulu", "tampere", "turku", "vantaa")
 
 
@@ -51,7 +49,7 @@ def replayed(cache: Path | None = None) -> list[tuple[str, bytes, bytes]]:
     """Product, key and value of every record of an hour of the demo, which ends at ``NOW_MS``; kept in ``cache``."""
     if cache is not None and cache.exists():
         return msgspec.msgpack.decode(cache.read_bytes(), type=list[tuple[str, bytes, bytes]])
-    city, recording, out = demo_city("helsinki", LOCAL), load(HELSINKI), []
+    city, recording, out = cities.load("helsinki"), load(HELSINKI), []
     network = store.load(HELSINKI / "network")
     length = recording.about.length_ms
     player = Player(recording, NOW_MS - LOOPS * length)
