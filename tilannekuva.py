@@ -180,13 +180,14 @@ def process(
 )
 @click.option("--public-url", help="Address under which subscribers reach the gateway; default: the one they used.")
 @click.option("--public-kafka", help="HOST:PORT under which subscribers reach the broker; default: --broker.")
+@click.option("--archive", help="Folder or address of an archive (`tilannekuva archive`), for views of the past.")
 @click.option("--rate-limit", default=3000, show_default=True, help="Requests a minute from one address; 0: no limit (a proxy limits).")
 @with_broker
 @with_prefix
 @with_settings
 def serve(
     names: tuple[str, ...], host: str, port: int, background: str | None, public_url: str | None, public_kafka: str | None,
-    rate_limit: int, broker: str, prefix: str, settings: tuple[str, ...],
+    archive: str | None, rate_limit: int, broker: str, prefix: str, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Gateway and dashboard of one or more cities."""
     from serve import gateway
@@ -196,7 +197,7 @@ def serve(
     async def main(stop: asyncio.Event) -> None:
         await gateway.serve(
             chosen, broker, host=host, port=port, prefix=prefix, stop=stop, background=background, public_url=public_url,
-            public_kafka=public_kafka, per_minute=max(0, rate_limit),
+            public_kafka=public_kafka, per_minute=max(0, rate_limit), archive=archive,
         )  # fmt: skip
 
     run(main)

@@ -50,7 +50,7 @@ def archive(
     limits = archives.ArchiveSettings(flush_s=flush_s, memory_mb=memory_mb, keep_days=keep_days, private_days=private_days)
     wanted = archives.sources(cities, prefix, raw=raw)
     archiver = archives.Archiver(wanted, Store(to, make=True), broker, limits, registry=registry)
-    with monitored([archiver.progress], registry, metrics_host, metrics_port):
+    with monitored([archiver.progress], registry, broker, metrics_host, metrics_port):
         run(lambda stop: archiver.run(stop, until_end=until_end))
 
 

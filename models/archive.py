@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import pyarrow as pa
+from pyarrow import fs
+
+from models.errors import ConfigError
 from models.topics import PRODUCTS
 
 #: Under this key the footer of every file says what the file is, JSON.
@@ -78,3 +85,27 @@ def time_field(product: str) -> str | None:
     fields = p.record.__struct_fields__
     happens = "event_time" if p.cleanup == "delete" else "ingest_time"
     return next((f for f in ("window_start", happens, "event_time") if f in fields), None)
+
+
+def place(where: str | Path) -> tuple[Any, str]:
+    """File system and root of an archive: a local folder, or ``s3://bucket/folder?region=…&endpoint_override=…`` (credentials as AWS's own tools find them).
+
+    Raises:
+        ConfigError: an address that pyarrow does not know.
+    """
+    text = str(where)
+    if "://" not in text:
+        return fs.LocalFileSystem(), str(Path(text).resolve())
+    try:
+        found: tuple[Any, str] = fs.FileSystem.from_uri(text)
+        return found
+    except (pa.ArrowInvalid, OSError) as e:
+        parts = urlsplit(text)
+        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        raise ConfigError("command line", "archive", shown, f"a folder, or s3://bucket/folder ({e})") from e
+
+
+def whole(parts: Iterable[Part]) -> list[Part]:
+    """The files of a folder that count: without those that a merge has just replaced."""
+    found = sorted(parts)
+    return [p for p in found if not any(o.replaces(p) for o in found)]

@@ -17,9 +17,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import assets, describe, explain, looking_back, metrics, rest
+from serve import archived, assets, describe, explain, looking_back, metrics, rest
 from serve.describe import PUBLIC, Public
 from serve.explain import EvidenceLog
+from serve.history import History
 from serve.http import AccessLogger, RateLimit, errors, limited, on_prepare, security_headers
 from serve.hub import Hub
 from serve.log import KafkaLog, Log
@@ -74,6 +75,7 @@ def make_app(
     evidence: EvidenceLog | None = None,
     public: Public | None = None,
     per_minute: int = 0,
+    archive: History | None = None,
 ) -> web.Application:
     """The application.
 
@@ -84,6 +86,7 @@ def make_app(
         evidence: where the evidence of past minutes is; without it nothing is explained.
         public: how the gateway and the broker are reached.
         per_minute: requests that one address may make; 0: as many as it likes.
+        archive: what the past is read from; without it there is none.
     """
     app = web.Application(middlewares=[errors, limited(RateLimit(per_minute))] if per_minute else [errors])
     app[PUBLIC] = public or Public()
@@ -123,6 +126,9 @@ def make_app(
         return web.Response(body=generate_latest(figures), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
+    archived.add_routes(app)
+    if archive is not None:
+        app[archived.ARCHIVED] = archived.Archived(archive)
     views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
     looking_back.add_routes(app)
@@ -151,6 +157,7 @@ async def serve(
     public_url: str | None = None,
     public_kafka: str | None = None,
     per_minute: int = 0,
+    archive: str | None = None,
 ) -> None:
     """Serve until ``stop`` is set.
 
@@ -158,6 +165,7 @@ async def serve(
         prefix: of the topics, e.g. a replay's.
         public_url, public_kafka: how the gateway and the broker are reached from outside, where that differs from ``host:port`` and ``bootstrap``.
         per_minute: requests that one address may make; 0: as many as it likes.
+        archive: folder or address of an archive, for the past.
 
     Raises:
         ConfigError: ``background`` is not an address of raster tiles, or ``public_url`` not one of a web server.
@@ -189,6 +197,7 @@ async def serve(
         evidence=KafkaEvidence(bootstrap, prefix),
         public=public,
         per_minute=per_minute,
+        archive=History(archive) if archive is not None else None,
     )
     runner = web.AppRunner(
         app,

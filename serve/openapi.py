@@ -115,6 +115,15 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
         (_BBOX, ("min_confidence", {"type": "number", "minimum": 0, "maximum": 1}, "Leave out what is less sure")),
         _SPEEDS,
     ),
+    f"{_C}/history": ("Days of each product in the archive, first and last minute of states", (), _JSON),
+    f"{_C}/history/states": ("State of every segment at a minute of the past, in columns", (_TIME,), _JSON),
+    f"{_C}/history/segments/{{segment_id}}": ("States of one segment between two times, in columns", (_TIME,), _JSON),
+    f"{_C}/history/vehicles": (
+        "Positions of vehicles between two times at most 15 min apart, in columns",
+        (_TIME, ("step_s", {"type": "integer", "minimum": 1, "maximum": 60, "default": 5}, "One position a vehicle in so many seconds")),
+        _JSON,
+    ),
+    f"{_C}/history/records/{{product}}": ("Records of areas, lines or emissions at a minute of the past, in columns", (_TIME,), _JSON),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
     "/api/v1/indicators": (

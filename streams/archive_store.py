@@ -8,14 +8,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from models.archive import METADATA, Part, parse
+from models.archive import METADATA, Part, parse, place
 from models.errors import ConfigError
 
 
@@ -45,19 +44,11 @@ class Store:
     def __init__(self, where: str | Path, *, make: bool = False) -> None:
         text = str(where)
         self.local = "://" not in text
-        if self.local:
-            root = Path(text).resolve()
-            if make:
-                root.mkdir(parents=True, exist_ok=True)
-            if not root.is_dir():
-                raise ConfigError("command line", "archive", text, "a folder, or s3://bucket/folder")
-            self.fs, self.root = fs.LocalFileSystem(), str(root)
-        else:
-            try:
-                self.fs, self.root = fs.FileSystem.from_uri(text)
-            except (pa.ArrowInvalid, OSError) as e:
-                shown = urlsplit(text)._replace(netloc=urlsplit(text).netloc.rpartition("@")[2], query="").geturl()
-                raise ConfigError("command line", "archive", shown, f"a folder, or s3://bucket/folder ({e})") from e
+        if self.local and make:
+            Path(text).mkdir(parents=True, exist_ok=True)
+        if self.local and not Path(text).is_dir():
+            raise ConfigError("command line", "archive", text, "a folder, or s3://bucket/folder")
+        self.fs, self.root = place(where)
 
     def at(self, path: str) -> str:
         return f"{self.root}/{path}" if self.root else path
