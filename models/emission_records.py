@@ -147,5 +147,6 @@ class AreaState(Record, frozen=True, kw_only=True):
     )
     vehicle_km_h: NonNegative | None = None  #: vehicle-kilometres an hour
     delay_veh_h: NonNegative | None = None  #: vehicle-hours an hour lost against free flow
+    vehicle_h_h: NonNegative | None = None  #: vehicle-hours an hour: vehicles on the area's streets at a time
     area_name: str | None = None  #: of a district, for people
     simulated: bool | None = None

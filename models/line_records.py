@@ -10,7 +10,7 @@ from models.records import Count, Direction, Mode, NonNegative, Percent, Record,
 class LineFluency(Record, frozen=True, kw_only=True):
     """How one route runs in one direction in one minute, from the vehicles that are under way on it. Kafka key: ``route_id:direction_id``; compacted.
 
-    Speeds and standing are sums over all vehicles of distance and time along streets and rails (Edie), stops included, waiting at the first stop left out.
+    Speeds and standing are sums over all vehicles of distance and time along streets and rails (Edie), stops included, waiting at the first and the last stop left out.
     Headways: of each vehicle behind the one before it, at the last place that both have passed.
     """
 

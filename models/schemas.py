@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from models import emission_records, line_records, records
+from models import emission_records, indicator_records, line_records, records
 from models.records import Record
 from models.topics import PRODUCTS, Product
 
@@ -102,7 +102,7 @@ def _with_parts(node: Any) -> Any:
 
 def _record(name: str) -> type[Record]:
     """The record class of this name."""
-    found: type[Record] = next(getattr(m, name) for m in (records, emission_records, line_records) if hasattr(m, name))
+    found: type[Record] = next(getattr(m, name) for m in (records, emission_records, line_records, indicator_records) if hasattr(m, name))
     return found
 
 

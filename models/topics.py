@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from models import emission_records, line_records, records
+from models import emission_records, indicator_records, line_records, records
 from models.records import Record
 
 DAY_MS = 86_400_000
@@ -138,6 +138,15 @@ PRODUCTS: dict[str, Product] = {
             48 * HOUR_MS,
             "1 min",
             "How lines of public transport run",
+        ),
+        Product(
+            "city-day",
+            indicator_records.CityDay,
+            "city:day",
+            "compact,delete",
+            400 * DAY_MS,
+            "5 min",
+            "Fluency and environmental effect of a city's day",
         ),
         Product("feed-health", records.FeedHealth, "feed", "compact,delete", 30 * DAY_MS, "15 s", "Health of the source feeds"),
         Product("segment", records.Segment, "segment_id", "compact", -1, "when the network is built", "Street segments"),

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import archived, assets, describe, explain, looking_back, metrics, rest
+from serve import archived, assets, city_days, describe, explain, looking_back, metrics, rest
 from serve.describe import PUBLIC, Public
 from serve.explain import EvidenceLog
 from serve.history import History
@@ -132,6 +132,7 @@ def make_app(
     views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
     looking_back.add_routes(app)
+    city_days.add_routes(app)
     describe.add_routes(app)
     explain.add_routes(app, evidence)
     assets.add_routes(app)

@@ -32,6 +32,7 @@ CODES = {
     "line-fluency": "l",
     "area-state": "a",
     "grid-factor": "gf",
+    "city-day": "cd",
 }
 _PRODUCT = {code: product for product, code in CODES.items()}
 _PART = re.compile(r"([a-z][a-z-]{0,39})([0-9]{1,5}):(-1|[0-9]{1,18})", re.ASCII)

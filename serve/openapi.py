@@ -42,6 +42,10 @@ _RDF = {"text/turtle": {"schema": {"type": "string"}}, "application/ld+json": {"
 _STREAM = tuple((name, schema, text) for name, (schema, text) in STREAM_QUERY.items())
 _CITIES = ("city", {"type": "string"}, "Cities, with commas between; all by default")
 _C = "/api/v1/cities/{city}"
+_OF_DAY = (
+    _CITIES,
+    ("day", {"type": "string", "format": "date"}, "By the clocks of the cities; the newest by default"),
+)
 
 #: path -> (summary, query parameters, contents of the answer)
 PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
@@ -124,6 +128,23 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
         _JSON,
     ),
     f"{_C}/history/records/{{product}}": ("Records of areas, lines or emissions at a minute of the past, in columns", (_TIME,), _JSON),
+    "/api/v1/city-days": (
+        "Fluency and environmental effect of the cities' day, by hour, and over the hours they have in common",
+        _OF_DAY,
+        _JSON,
+    ),
+    "/api/v1/city-days.csv": (
+        "The same as a table",
+        (
+            *_OF_DAY,
+            (
+                "by",
+                {"type": "string", "enum": ["day", "hour", "common"], "default": "day"},
+                "A row a city, an hour, or a city over common hours",
+            ),
+        ),
+        {"text/csv": {"schema": {"type": "string"}}},
+    ),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
     "/api/v1/indicators": (

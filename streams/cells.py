@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geo.network import I64, Bool, Network
+from geo.network import F64, I64, Bool, Network
 
 WINDOW_MS = 60_000
 
@@ -32,6 +32,8 @@ class CellSettings:
     #: Zone of a stop along the shape, before and after it, metres: braking and pulling away belong to the stop (0.5-1 m/s2 from 10 m/s).
     stop_before_m: float = 45.0
     stop_after_m: float = 35.0
+    #: Within so many metres of its end a shape is driven to the end: who stands there has arrived.
+    end_m: float = 60.0
     #: Slower than this counts as standing, metres per second.
     still_mps: float = 0.6
 
@@ -80,6 +82,11 @@ class Pieces:
             segment.append(shapes.piece_segment[a:b][owner])
             offset.append(np.rint(shapes.piece_offset_m[a:b][owner] * 1000).astype(np.int64) + lo - p0[owner])
             near.append(zone)
+        some = np.diff(shapes.piece_start) > 0
+        last = np.where(some, shapes.piece_start[1:] - 1, 0)
+        #: segment that each shape ends on, -1 for none, and how far on it
+        self.end_segment: I64 = np.where(some, shapes.piece_segment[last], -1) if some.any() else np.full(n, -1)
+        self.end_m: F64 = (shapes.piece_offset_m + shapes.piece_to_m - shapes.piece_from_m)[last] if some.any() else np.zeros(n)
         none = [np.empty(0, np.int64)]
         self.start_mm: I64 = np.concatenate(start or none)
         self.end_mm: I64 = np.concatenate(end or none)
@@ -95,6 +102,15 @@ class Pieces:
         i = np.maximum(np.searchsorted(self.start_mm, at, side="right") - 1, 0)
         inside = (at >= self.start_mm[i]) & (at <= self.end_mm[i])
         return np.where(inside, self.segment[i], -1), np.where(inside, self.offset_mm[i] + at - self.start_mm[i], 0)
+
+    def at_end(self, shape: I64, segment: I64, offset_m: F64) -> Bool:
+        """Whether places on shapes (-1: on none) are those where the shapes end."""
+        on = shape >= 0
+        if not on.any():
+            return on
+        at = np.where(on, shape, 0)
+        out: Bool = on & (segment == self.end_segment[at]) & (segment >= 0) & (np.abs(self.end_m[at] - offset_m) <= self.settings.end_m)
+        return out
 
     def rows(self, who: I64, shape: I64, s0_mm: I64, s1_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool) -> Rows:
         """Contributions of n steps: from s0 at t0 to s1 >= s0 at t1 > t0, at even speed in between.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from connectors.columns import Trip, VehicleColumns
-from geo.network import I64
+from geo.network import I64, Bool
 from streams.cells import WINDOW_MS
 from streams.partial import LINE_SLOT_MS, CrewRow, LineRow
 
@@ -64,8 +64,8 @@ class LineNotes:
         self._sent: I64 = np.empty((0, 2), np.int64)  #: by slot of the vehicle: slot of time and event time last sent
         self._fresh: list[LineRow] = []
 
-    def note(self, c: VehicleColumns, rows: I64, slot: I64, trip: I64) -> None:
-        """Take in accepted events ``rows`` of vehicles ``slot``, with the numbers of their trips."""
+    def note(self, c: VehicleColumns, rows: I64, slot: I64, trip: I64, at_end: Bool) -> None:
+        """Take in accepted events ``rows`` of vehicles ``slot``, with the numbers of their trips and whether they are at the end of their way."""
         if not len(rows):
             return
         self._sent = _room(self._sent, slot)
@@ -91,6 +91,7 @@ class LineNotes:
                     start_minute(t),
                     int(trip[k]),
                     late if late == late else None,
+                    bool(at_end[k]),
                 )
             )
 

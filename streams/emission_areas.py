@@ -111,6 +111,7 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
             segments=counts[a], confidence=round(float(sure[a] / distance[a]), 3) if some else 0.0,
             travel_time_index=round(max(float(time[a] / free[a]), 0.0), 3) if some else None,
             vehicle_km_h=round(float(distance[a]), 2) if some else None, delay_veh_h=round(float(lost[a]), 3) if some else None,
+            vehicle_h_h=round(float(time[a]), 3) if some else None,
             simulated=True if seen.simulated else None,
         )  # fmt: skip
         out.append(Out(name.encode(), encode(record), start_ms, f"area-state:{name}:{start_ms}:{seen.revision}"))

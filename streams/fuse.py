@@ -21,6 +21,7 @@ from models.loops import Minutes
 from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
 from streams.choice import Choice
+from streams.city_days import CityDays
 from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
 from streams.explain import evidence_of
@@ -30,7 +31,7 @@ from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 9
+STATE_SCHEMA = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Fuser:
         known = self.estimator.streets
         self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), known.expected_kmh, cfg.emissions, known.block)
         self.lines = Lines(network)
+        self.days = CityDays(city.name, city.timezone)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.minutes = Minutes()
         self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for
@@ -206,7 +208,7 @@ class Fuser:
             self._constants(window)
             rows = self._worth(w, estimate, sums)
             seen = self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True)
-            emissions = self.emitter.final(w, seen)  # first: it knows the flow
+            minute = self.emitter.final(w, seen)  # first: it knows the flow
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
             if self.settings.evidence:
                 told, names = self._told(window), list(self.vehicle)
@@ -227,8 +229,9 @@ class Fuser:
                         simulated=self.simulated,
                     ),
                 )
-            out.extend(emissions)
-            out.add("line-fluency", self.lines.final(w, self._ridden(cells), seen.revision, simulated=self.simulated))
+            minute.add("line-fluency", self.lines.final(w, self._ridden(cells), seen.revision, simulated=self.simulated))
+            self.days.final(w, minute)
+            out.extend(minute)
             self.next_window = w + 1
         if not self.windows:
             self.vehicle.clear()
@@ -356,7 +359,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled, "choice": self.choice.export(),
-            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "days": self.days.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -393,5 +396,6 @@ class Fuser:
             self.emitter.free_flow_kmh[k] = v
         self.emitter.restore(state["emitter"])
         self.lines.restore(state["lines"])
+        self.days.restore(state["days"])
         self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
         self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()

@@ -144,9 +144,9 @@ class Lines:
             if ride.left or sums[0] >= LEFT_MM:
                 if not ride.left:
                     ride.left, ride.delay_s = True, r.delay_s
-                else:
+                elif not r.at_end:
                     ride.mm, ride.ms = ride.mm + sums[0], ride.ms + sums[1] + sums[2]
-                moving[v] = sums
+                moving[v] = (0, 0, 0, 0) if r.at_end else sums
         passed = self._headways(w, c, rows, moving, number, course)
         by: dict[tuple[str, int], list[LineRow]] = {}
         for r in rows.values():
@@ -203,6 +203,7 @@ class Lines:
     ) -> LineFluency:  # fmt: skip
         """Of the vehicles ``rows`` of one line."""
         sums = np.array([moving[r.vehicle_id] for r in rows if r.vehicle_id in moving], np.int64).reshape(-1, 4)
+        sums = sums[sums[:, 1] + sums[:, 2] > 0]
         mm, driving, dwell, still = (int(x) for x in sums.sum(axis=0))
         ms = driving + dwell
         lo, hi = _bounds(sums[:, 0] / 1e6, (sums[:, 1] + sums[:, 2]) / 3.6e6)

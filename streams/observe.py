@@ -194,7 +194,8 @@ class Observer:
             self._round(c, keep, rows, slot, east, north, heading, m)
         new = m.verdict == NEW
         self._crews.note(c, keep[new], slot[new])
-        self._lines.note(c, keep[new], slot[new], m.trip[new])
+        at_end = m.on[new] & self.pieces.at_end(m.shape[new], m.segment[new], m.offset_m[new])
+        self._lines.note(c, keep[new], slot[new], m.trip[new], at_end)
         late = keep[m.verdict == LATE]
         fresh = keep[new | (m.verdict == LATE)]
         self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[fresh], c.ingest_ms[fresh])

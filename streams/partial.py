@@ -57,6 +57,7 @@ class LineRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     start_min: int  #: minute of the day, local, at which the trip begins; -1: not reported
     trip: int  #: number that tells the trip from others
     delay_s: float | None
+    at_end: bool = False  #: within the last metres of its way
 
     @property
     def slot(self) -> int:

@@ -34,8 +34,8 @@ from streams.offline import Run, end_of_log
 from streams.offline import replay as drive
 from streams.tables import ParquetSink
 
-#: Products of the emission step, and of lines.
-EMISSIONS = ("emission-segment", "emission-area", "emission-vehicle", "area-state", "line-fluency")
+#: Products of the emission step, of lines and of the day.
+EMISSIONS = ("emission-segment", "emission-area", "emission-vehicle", "area-state", "line-fluency", "city-day")
 #: No provisional rounds: only finals are written.
 NEVER_MS = 1 << 60
 #: Recordings are thin, and how they are cut changes no final: longer envelopes than a live connector's cost less.

@@ -97,6 +97,12 @@ def test_who_waits_at_the_first_stop_is_under_way_but_not_slow() -> None:
     assert first.coverage_pct == pytest.approx(50.0, abs=3.0)
 
 
+def test_who_has_arrived_at_the_last_stop_is_not_slow_either() -> None:
+    records = line(bus(1, 0, seconds=400) + bus(2, 60, seconds=400))
+    assert all(r.commercial_speed_kmh == pytest.approx(36.0, rel=0.03) for r in records if r.commercial_speed_kmh is not None)
+    assert [r.vehicles for r in records if r.commercial_speed_kmh is None], "it is still told of"
+
+
 def test_standing_at_stops_and_in_traffic_are_told_apart() -> None:
     drives = kit.drive(0, 10.0, seconds=49, start_ms=kit.T0)
     boards = [kit.hfp(kit.T0 + 1000 * (50 + k), kit.at(0, 500.0), spd=0.0, drst=1) for k in range(30)]
