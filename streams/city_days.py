@@ -86,7 +86,7 @@ class CityDays:
             fleet_mix=self.fleet_mix, factor_set=self.factor_set, simulated=True if self.simulated else None,
         )  # fmt: skip
         key = f"{self.city}:{self.day}"
-        return Out(key.encode(), encode(record), end_ms - WINDOW_MS, f"city-day:{key}:{revision}:{status}")
+        return Out(key.encode(), encode(record), end_ms - WINDOW_MS, f"city-day:{key}:{end_ms - WINDOW_MS}:{status}")
 
     def _local(self, hour_ms: int) -> int:
         return datetime.fromtimestamp(hour_ms / 1000, UTC).astimezone(self.zone).hour

@@ -119,7 +119,9 @@ class ObserveStep:
 
 
 #: Products of the fuse step that say something of a window as a whole.
-OF_WINDOWS = frozenset({"evidence", "segment-state", "area-state", "emission-segment", "emission-area", "emission-vehicle", "line-fluency", "city-day"})
+OF_WINDOWS = frozenset(
+    {"evidence", "segment-state", "area-state", "emission-segment", "emission-area", "emission-vehicle", "line-fluency", "city-day"}
+)
 
 
 class FuseStep:
