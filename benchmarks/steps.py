@@ -50,7 +50,6 @@ OBSERVER = {
     "pieces.rows": "sums",
     "pieces.free_rows": "sums",
     "flush": "sums",
-    "position_writer.write": "encode vehicle-position",
     "export": "snapshots",
     "feed_envelopes": REST,
 }
@@ -161,9 +160,10 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
     for path, name in FUSER.items():
         clock.wrap(fuser, path, name)
     fuse = PartitionDriver(lambda: FuseStep(fuser), sink, time.monotonic, DriverSettings())
-    kept = streams.driver.decode, streams.observe.impossible, wire.decode
+    kept = streams.driver.decode, streams.observe.impossible, streams.observe.positions, wire.decode
     streams.driver.decode = clock.timed("unpack envelopes", decode_envelope)
     streams.observe.impossible = clock.timed("clean, dedupe, order", streams.observe.impossible)
+    streams.observe.positions = clock.timed("encode vehicle-position", streams.observe.positions)
     wire.decode = clock.timed("windows and fusion", wire.decode)
     gc.collect()
     messages, offsets, fused, tick_s = 0, dict[tuple[str, int], int](), 0, time.monotonic() + TICK_S
@@ -187,7 +187,7 @@ async def shares(bootstrap: str, city: City, network: Network, prefix: str, log:
             await driver.maybe_snapshot(force=True)
         await sink.settle()
     finally:
-        streams.driver.decode, streams.observe.impossible, wire.decode = kept
+        streams.driver.decode, streams.observe.impossible, streams.observe.positions, wire.decode = kept
         await producer.stop()
     whole_s = time.process_time() - began
     spent = dict(clock.spent)

@@ -13,7 +13,6 @@ from geo.sites import SitePlacer
 from geo.track import TrackSettings
 from streams.cells import CellSettings, Pieces
 from streams.clean import CleanSettings
-from streams.publish import segment_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,6 @@ class Ground:
         self.network = network
         self.matching = Matching.of(network, self.settings.track, self.settings.hmm)
         self.pieces = Pieces(network, self.settings.cells)
-        self.segment_text = segment_text(network.segments.segment_id)
 
     @cached_property
     def placer(self) -> SitePlacer:

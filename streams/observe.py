@@ -31,7 +31,7 @@ from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.outputs import Outputs
 from streams.passages import Passages
-from streams.publish import PositionWriter, Where, dead_letters, late_records
+from streams.publish import Where, dead_letters, late_records, positions
 from streams.sensors import Sensors
 from streams.sides import Sides
 from streams.stated import Statements
@@ -69,7 +69,6 @@ class Observer:
         #: Positions of a feed that others know better are handed on, not published; and of a feed that knows better it is told whom it heard (streams/choice.py).
         self.secondary = bool(city.better_feeds(feed))
         self.heeded = any(feed in city.better_feeds(f.name) for f in city.feeds)
-        self.position_writer = PositionWriter(ground.segment_text)
         self.meter = Meter()
         self.tally = Tally()
         self.log_ms = 0  #: the only "now"
@@ -201,7 +200,7 @@ class Observer:
         self.meter.lag(int(c.ingest_ms[-1]) if len(c) else self.log_ms, c.event_ms[fresh], c.ingest_ms[fresh])
         too_old = keep[m.verdict == TOO_OLD]
         duplicates = int((m.verdict == DUPLICATE).sum())
-        written = self.position_writer.write(self, c, keep[new], slot[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
+        written = positions(self, c, keep[new], m.segment[new], m.offset_m[new], m.on[new], m.off_route[new])
         if self.secondary:
             self._held += [
                 wire.HeldRow(c.vehicle_id[i], int(c.ingest_ms[i]), o.time_ms, where.of(int(c.index[i]))[0], o.ce_id, o.value)

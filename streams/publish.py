@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Literal
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 
-from connectors.columns import EVENTS, I64, METHODS, Reject, Trip, VehicleColumns
+from connectors.columns import EVENTS, I64, METHODS, Reject, VehicleColumns
 from connectors.envelope import Envelope
 from geo.network import F64, Bool
 from models.clock import rfc3339, rfc3339_column
-from models.records import DeadLetter, Late, encode
+from models.records import DeadLetter, Late, VehiclePosition, encode
 from streams.outputs import Out
 
 if TYPE_CHECKING:
@@ -40,113 +41,59 @@ class Where:
         return self.offsets[k], index - self.starts[k] + self.firsts[k]
 
 
-class PositionWriter:
-    """``vehicle-position`` records, written straight as JSON: this runs for every event of every vehicle.
-
-    The part that stays the same while a vehicle serves a trip is encoded once per slot and trip; the rest is one format string. A test holds that what comes out
-    is what encoding a ``models.records.VehiclePosition`` gives, but for the order of the fields.
-    """
-
-    def __init__(self, segment_text: list[str]) -> None:
-        self.segment_text = segment_text  #: see ``segment_text``; shared by all writers of a process
-        self._heads: dict[int, tuple[Trip, str, str | None, str]] = {}  #: slot -> trip, vehicle, operator, text
-        self._stops: dict[str | None, str] = {None: ""}
-
-    def _head(self, vehicle: str, operator: str | None, trip: Trip, feed: str, simulated: bool) -> str:
-        fields = {
-            "vehicle_id": vehicle, "feed": feed, "operator": operator, "mode": trip.mode, "route_id": trip.route_id, "direction_id": trip.direction_id,
-            "trip_id": trip.trip_id, "operating_day": trip.operating_day, "start_time": trip.start_time, "headsign": trip.headsign,
-            "simulated": True if simulated else None,
-        }  # fmt: skip
-        return msgspec.json.encode({k: v for k, v in fields.items() if v is not None}).decode()[:-1]
-
-    def write(
-        self, o: Observer, c: VehicleColumns, at: I64, slot: I64, segment: I64, offset_m: F64, on: Bool, off_route: Bool
-    ) -> list[Out]:
-        """Records of the accepted events ``at``."""
-        if not len(at):
-            return []
-        heads, stops, texts, feed = self._heads, self._stops, self.segment_text, o.feed.name
-        if len(heads) > 50_000 or len(stops) > 50_000:
-            heads.clear()
-            stops.clear()
-            stops[None] = ""
-        event_ms = c.event_ms[at]
-        columns = zip(
-            at.tolist(), slot.tolist(), event_ms.tolist(), rfc3339_column(event_ms), rfc3339_column(c.ingest_ms[at]),
-            _text(c.lat_deg[at], "lat_deg", 6), _text(c.lon_deg[at], "lon_deg", 6),
-            _text(c.speed_mps[at], "speed_mps", 2), _text(np.mod(np.round(c.heading_deg[at], 1), 360.0), "heading_deg", 1), _text(c.odometer_m[at], "odometer_m", 1),
-            _text(c.delay_s[at], "delay_s", 0), _text(c.occupancy_pct[at], "occupancy_pct", 1),
-            c.doors_open[at].tolist(), c.at_stop[at].tolist(), c.method[at].tolist(), c.event[at].tolist(),
-            segment.tolist(), _text(offset_m, "offset_m", 3), (on + 2 * (off_route & ~on)).tolist(), strict=True,
-        )  # fmt: skip
-        vehicles, trips, operators, stop_ids = c.vehicle_id, c.trip, c.operator, c.stop_id
-        by = (
-            f":{feed}" if o.feed.secondary_to is not None else ""
-        )  # the same vehicle at the same second, told by another feed, is another record
-        out = []
-        for (
-            i,
-            k,
-            ms,
-            event_time,
-            ingest_time,
-            lat,
-            lon,
-            speed,
-            heading,
-            odo,
-            delay,
-            occu,
-            doors,
-            stop,
-            method,
-            event,
-            seg,
-            off_m,
-            route,
-        ) in columns:
-            vehicle, trip = vehicles[i], trips[i]
-            head = heads.get(k)
-            if head is None or head[0] is not trip or head[1] != vehicle or head[2] != operators[i]:
-                head = heads[k] = (trip, vehicle, operators[i], self._head(vehicle, operators[i], trip, feed, o.simulated))
-            stop_id = stop_ids[i]
-            stop_text = stops.get(stop_id)
-            if stop_text is None:
-                stop_text = stops[stop_id] = f',"stop_id":{msgspec.json.encode(stop_id).decode()}'
-            segment_of = f"{texts[seg]}{off_m}" if seg >= 0 else ""
-            value = (
-                f'{head[3]},"event_time":"{event_time}","ingest_time":"{ingest_time}"{lat}{lon}{speed}{heading}{odo}{delay}{occu}'
-                f"{_DOORS[doors]}{_AT_STOP[stop]}{_METHOD[method]}{stop_text}{segment_of}{_ROUTE[route]}}}"
-            )
-            out.append(Out(vehicle.encode(), value.encode(), ms, f"vehicle-position:{vehicle}:{ms}:{EVENTS[event]}{by}"))
-        return out
+#: ``models.records.VehiclePosition`` without its checks, made from columns in its fields' order.
+_Position = msgspec.defstruct(
+    "_Position", [(f.name, Any, None if f.default is msgspec.NODEFAULT else f.default) for f in msgspec.structs.fields(VehiclePosition)],
+    omit_defaults=True, gc=False,
+)  # fmt: skip
+_lines = msgspec.json.Encoder().encode_lines
+_KNOWN = (False, True, None)  #: indexed by 0, 1, -1
+_ON_ROUTE = (None, False, True)  #: not on a shape, on its shape, has left it
 
 
-def segment_text(segment_ids: list[str]) -> list[str]:
-    """The JSON of each segment's id, as a field."""
-    return [f',"segment_id":{msgspec.json.encode(s).decode()}' for s in segment_ids]
+def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F64, on: Bool, off_route: Bool) -> list[Out]:
+    """``vehicle-position`` of the accepted events ``at``; all else are columns over them. This runs for every event of every vehicle, so all of them are encoded at once."""
+    if not len(at):
+        return []
+    feed, segment_ids = o.feed.name, o.network.segments.segment_id
+    rows = at.tolist()
+    event_ms, vehicle, trips = c.event_ms[at], [c.vehicle_id[i] for i in rows], [c.trip[i] for i in rows]
+    values = _lines(
+        map(
+            _Position,
+            vehicle, rfc3339_column(event_ms), rfc3339_column(c.ingest_ms[at]), repeat(feed), [c.operator[i] for i in rows],
+            _numbers(c.lat_deg[at], 6), _numbers(c.lon_deg[at], 6), _numbers(c.speed_mps[at], 2), _numbers(np.mod(np.round(c.heading_deg[at], 1), 360.0), 1),
+            [METHODS[m] for m in c.method[at].tolist()],
+            [t.mode for t in trips], [t.route_id for t in trips], [t.direction_id for t in trips], [t.trip_id for t in trips],
+            [t.operating_day for t in trips], [t.start_time for t in trips], [t.headsign for t in trips],
+            _numbers(c.delay_s[at], 0), [c.stop_id[i] for i in rows], [_KNOWN[k] for k in c.at_stop[at].tolist()], [_KNOWN[k] for k in c.doors_open[at].tolist()],
+            _numbers(c.occupancy_pct[at], 1), _numbers(c.odometer_m[at], 1),
+            [segment_ids[k] if k >= 0 else None for k in segment.tolist()], _numbers(np.where(segment >= 0, offset_m, np.nan), 3),
+            [_ON_ROUTE[k] for k in (on + 2 * (off_route & ~on)).tolist()], repeat(True if o.simulated else None),
+        )
+    ).split(b"\n")  # fmt: skip
+    by = (
+        f":{feed}" if o.feed.secondary_to is not None else ""
+    )  # the same vehicle at the same second, told by another feed, is another record
+    return [
+        Out(v.encode(), value, ms, f"vehicle-position:{v}:{ms}:{EVENTS[event]}{by}")
+        for v, value, ms, event in zip(
+            vehicle, values, event_ms.tolist(), c.event[at].tolist(), strict=False
+        )  # the last line ends with a newline
+    ]
 
 
-#: Indexed by 0, 1, -1: false, true, not known.
-_DOORS = (',"doors_open":false', ',"doors_open":true', "")
-_AT_STOP = (',"at_stop":false', ',"at_stop":true', "")
-_METHOD = ("", *(f',"position_method":"{m}"' for m in METHODS[1:]))
-#: not on a shape, on its shape, has left it
-_ROUTE = ("", ',"off_route":false', ',"off_route":true')
-
-
-def _text(column: F64, name: str, digits: int) -> list[str]:
-    """The field as JSON, or nothing where it is not known. The whole column is encoded at once: a tenth of the cost of formatting float by float."""
+def _numbers(column: F64, digits: int) -> list[Any]:
+    """Rounded; None where it is not known."""
     rounded = np.round(column, digits) + 0.0
     unknown = np.isnan(rounded)
     if digits == 0:
         rounded = np.where(unknown, 0.0, rounded).astype(np.int64)
-    start = f',"{name}":'
-    texts = msgspec.json.encode(rounded.tolist()).decode()[1:-1].split(",")
-    if not unknown.any():
-        return [start + t for t in texts]
-    return ["" if u else start + t for t, u in zip(texts, unknown.tolist(), strict=True)]
+    if unknown.any():
+        rounded = rounded.astype(object)
+        rounded[unknown] = None
+    values: list[Any] = rounded.tolist()
+    return values
 
 
 def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], where: Where) -> list[Out]:
