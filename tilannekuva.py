@@ -182,22 +182,34 @@ def process(
 @click.option("--public-kafka", help="HOST:PORT under which subscribers reach the broker; default: --broker.")
 @click.option("--archive", help="Folder or address of an archive (`tilannekuva archive`), for views of the past.")
 @click.option("--rate-limit", default=3000, show_default=True, help="Requests a minute from one address; 0: no limit (a proxy limits).")
+@click.option(
+    "--api-keys",
+    type=click.Path(path_type=Path),
+    help="File of keys with limits of their own, a line each: NAME SHA256-OF-THE-KEY REQUESTS-A-MINUTE.",
+)
+@click.option(
+    "--keys-only", is_flag=True, help="Without a key nothing is answered but the page, /docs and /healthz; the page's own data neither."
+)
 @with_broker
 @with_prefix
 @with_settings
 def serve(
     names: tuple[str, ...], host: str, port: int, background: str | None, public_url: str | None, public_kafka: str | None,
-    archive: str | None, rate_limit: int, broker: str, prefix: str, settings: tuple[str, ...],
+    archive: str | None, rate_limit: int, api_keys: Path | None, keys_only: bool, broker: str, prefix: str, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Gateway and dashboard of one or more cities."""
     from serve import gateway
+    from serve.door import Keys
 
+    if keys_only and api_keys is None:
+        raise ConfigError("command line", "--keys-only", True, "--api-keys FILE beside it")
+    keys = Keys.read(api_keys, required=keys_only) if api_keys is not None else None
     chosen = load_cities(names or cities.names(), settings)
 
     async def main(stop: asyncio.Event) -> None:
         await gateway.serve(
             chosen, broker, host=host, port=port, prefix=prefix, stop=stop, background=background, public_url=public_url,
-            public_kafka=public_kafka, per_minute=max(0, rate_limit), archive=archive,
+            public_kafka=public_kafka, per_minute=max(0, rate_limit), archive=archive, keys=keys,
         )  # fmt: skip
 
     run(main)

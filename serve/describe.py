@@ -36,10 +36,18 @@ class Public:
     url: str | None = None  #: without a slash at its end; by default what the request came to
     kafka: str = "localhost:9092"  #: HOST:PORT
     prefix: str = ""  #: of the topics
+    entries: dict[str, tuple[float, Entry]] = field(default_factory=dict)  #: what was said of each city, and when
     kept: dict[tuple[str, str, str], tuple[float, Body]] = field(default_factory=dict)  #: catalogues, by base, city and form
 
     def base(self, request: web.Request) -> str:
         return self.url or str(request.url.origin())
+
+    def entry(self, s: Served) -> Entry:
+        """What the catalogue says of a city, looked at anew at most every `CATALOGUE_EVERY_S`."""
+        made = self.entries.get(s.city.name)
+        if made is None or time.monotonic() - made[0] > CATALOGUE_EVERY_S:
+            made = self.entries[s.city.name] = (time.monotonic(), entry(s.city, s.picture, self.prefix))
+        return made[1]
 
 
 PUBLIC = web.AppKey("public", Public)
@@ -148,7 +156,7 @@ async def catalog(request: web.Request) -> web.Response:
     base = public.base(request)
     kept = public.kept.get((base, name, form))
     if kept is None or time.monotonic() - kept[0] > CATALOGUE_EVERY_S:
-        entries = [entry(s.city, s.picture, public.prefix) for s in chosen]
+        entries = [public.entry(s) for s in chosen]
         write: Callable[[Any], bytes] = catalogue.turtle if form == "ttl" else catalogue.json_ld
 
         def make() -> Body:
@@ -193,7 +201,7 @@ def _html(text: str) -> web.Response:
 async def docs_index(request: web.Request) -> web.Response:
     only(request)
     public = request.app[PUBLIC]
-    entries = [entry(s.city, s.picture, public.prefix) for _, s in sorted(request.app[CITIES].items())]
+    entries = [public.entry(s) for _, s in sorted(request.app[CITIES].items())]
     return _html(docs.index(entries, base=public.base(request), kafka_host=public.kafka))
 
 

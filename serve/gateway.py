@@ -19,9 +19,10 @@ from models.clock import rfc3339
 from models.errors import ConfigError
 from serve import archived, assets, city_days, describe, explain, looking_back, metrics, rest
 from serve.describe import PUBLIC, Public
+from serve.door import Door, Keys, RateLimit, in_time, limited, listen
 from serve.explain import EvidenceLog
 from serve.history import History
-from serve.http import AccessLogger, RateLimit, errors, limited, on_prepare, security_headers
+from serve.http import AccessLogger, errors, on_prepare, security_headers
 from serve.hub import Hub
 from serve.log import KafkaLog, Log
 from serve.reader import Reader
@@ -76,6 +77,8 @@ def make_app(
     public: Public | None = None,
     per_minute: int = 0,
     archive: History | None = None,
+    keys: Keys | None = None,
+    door: Door | None = None,
 ) -> web.Application:
     """The application.
 
@@ -87,8 +90,10 @@ def make_app(
         public: how the gateway and the broker are reached.
         per_minute: requests that one address may make; 0: as many as it likes.
         archive: what the past is read from; without it there is none.
+        keys: of those who have a limit of their own.
+        door: whose figures are told with the others.
     """
-    app = web.Application(middlewares=[errors, limited(RateLimit(per_minute))] if per_minute else [errors])
+    app = web.Application(middlewares=[errors, limited(RateLimit(per_minute), keys or Keys()), in_time])
     app[PUBLIC] = public or Public()
     by_name: dict[str, Served] = {}
 
@@ -112,7 +117,7 @@ def make_app(
     app[BACKGROUND] = {"tiles": tiles} if (tiles := check_background(background)) else {}
     if reader is not None:
         app[READER] = reader
-    figures = metrics.registry(reader, by_name)
+    figures = metrics.registry(reader, by_name, door)
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"alive": True})
@@ -159,6 +164,7 @@ async def serve(
     public_kafka: str | None = None,
     per_minute: int = 0,
     archive: str | None = None,
+    keys: Keys | None = None,
 ) -> None:
     """Serve until ``stop`` is set.
 
@@ -167,6 +173,7 @@ async def serve(
         public_url, public_kafka: how the gateway and the broker are reached from outside, where that differs from ``host:port`` and ``bootstrap``.
         per_minute: requests that one address may make; 0: as many as it likes.
         archive: folder or address of an archive, for the past.
+        keys: of those who have a limit of their own.
 
     Raises:
         ConfigError: ``background`` is not an address of raster tiles, or ``public_url`` not one of a web server.
@@ -199,27 +206,31 @@ async def serve(
         public=public,
         per_minute=per_minute,
         archive=History(archive) if archive is not None else None,
+        keys=keys,
+        door=(door := Door()),
     )
-    runner = web.AppRunner(
-        app,
-        access_log_class=AccessLogger,
-        access_log=logging.getLogger("serve.access"),
-        shutdown_timeout=SHUTDOWN_S,
-        handler_cancellation=True,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
     await runner.setup()
+    assert runner.server is not None
+    watching = asyncio.create_task(door.watch())
     reading: asyncio.Task[None] | None = None
     stopping = asyncio.create_task(stop.wait())
+    listening: asyncio.Server | None = None
     try:
-        await web.TCPSite(runner, host, port).start()
+        listening = await listen(
+            runner.server, host, port, door, security_headers(background),
+            access_log_class=AccessLogger, access_log=logging.getLogger("serve.access"),
+        )  # fmt: skip
         log.info("serving %s on http://%s:%d/", ", ".join(sorted(pictures)), host, port)
         reading = asyncio.create_task(reader.run(stop))
         await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if reading.done():
             reading.result()
     finally:
-        for task in (stopping, *warming):
+        for task in (stopping, watching, *warming):
             task.cancel()
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
         if reading is not None:
             if not stop.is_set():

@@ -6,9 +6,7 @@ import hashlib
 import logging
 import math
 import re
-import time
 import zlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -17,7 +15,6 @@ import cramjam
 import msgspec
 from aiohttp import ETag, web
 from aiohttp.abc import AbstractAccessLogger
-from aiohttp.typedefs import Middleware
 from aiohttp.web_response import StreamResponse
 
 log = logging.getLogger("serve")
@@ -82,7 +79,7 @@ async def errors(request: web.Request, handler: Handler) -> StreamResponse:
     except web.HTTPException as e:
         if e.status < 400:
             raise
-        kept = {name: e.headers[name] for name in ("Allow", "Retry-After") if name in e.headers}
+        kept = {name: e.headers[name] for name in ("Allow", "Retry-After", "WWW-Authenticate") if name in e.headers}
         return problem(e.status, e.reason, e.text if e.text != f"{e.status}: {e.reason}" else None, kept)
     except (ConnectionError, TimeoutError):
         raise
@@ -105,53 +102,12 @@ def on_prepare(headers: dict[str, str]) -> Callable[[web.Request, StreamResponse
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             if request.method == "OPTIONS":
                 response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
-                response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, If-None-Match, Cache-Control"
+                response.headers["Access-Control-Allow-Headers"] = "Last-Event-ID, If-None-Match, Cache-Control, Authorization, X-API-Key"
                 response.headers["Access-Control-Max-Age"] = "86400"
         else:
             response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
     return prepare
-
-
-class RateLimit:
-    """So many requests a minute from one address; a bucket that fills evenly. Streams count once, when they begin.
-
-    Behind a proxy every client has the proxy's address: limit there, and not here.
-    """
-
-    MOST = 20_000  #: addresses remembered
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  #: address -> tokens, when
-
-    def take(self, address: str, now_s: float) -> tuple[bool, int, int]:
-        """Whether a request may pass, how many more may, and in how many seconds the bucket is full again (or one may pass again)."""
-        tokens, since = self._buckets.pop(address, (float(self.per_minute), now_s))
-        tokens = min(float(self.per_minute), tokens + (now_s - since) * self.per_minute / 60)
-        passes = tokens >= 1
-        tokens -= passes
-        self._buckets[address] = (tokens, now_s)
-        if len(self._buckets) > self.MOST:
-            self._buckets.popitem(last=False)
-        wait_s = (self.per_minute - tokens if passes else 1 - tokens) * 60 / self.per_minute
-        return passes, int(tokens), math.ceil(wait_s)
-
-
-def limited(limit: RateLimit) -> Middleware:
-    """Middleware that holds each address to ``limit`` under ``/api`` and ``/catalog``, and says how much is left."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> StreamResponse:
-        if not request.path.startswith(("/api/", "/catalog")) or request.method == "OPTIONS":
-            return await handler(request)
-        passes, left, reset_s = limit.take(request.remote or "", time.monotonic())
-        request[LIMITS] = {"RateLimit-Limit": str(limit.per_minute), "RateLimit-Remaining": str(left), "RateLimit-Reset": str(reset_s)}
-        if not passes:
-            return problem(429, "Too Many Requests", f"at most {limit.per_minute} requests a minute", {"Retry-After": str(reset_s)})
-        return await handler(request)
-
-    return middleware
 
 
 LIMITS: web.RequestKey[dict[str, str]] = web.RequestKey("limits", dict[str, str])

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from serve.door import Door
 from serve.reader import Reader
 from serve.rest import Served
 
@@ -15,14 +16,17 @@ from serve.rest import Served
 class GatewayCollector(Collector):
     """Figures of the reader, the pictures and the streams."""
 
-    def __init__(self, reader: Reader | None, cities: dict[str, Served]) -> None:
-        self.reader, self.cities = reader, cities
+    def __init__(self, reader: Reader | None, cities: dict[str, Served], door: Door | None = None) -> None:
+        self.reader, self.cities, self.door = reader, cities, door
 
     def collect(self) -> Iterable[Metric]:
         if self.reader is not None:
             yield GaugeMetricFamily("tilannekuva_gateway_lag_records", "Records in the log that were not read yet", self.reader.lag())
             yield GaugeMetricFamily("tilannekuva_gateway_ready", "1: pictures are whole and current", float(self.reader.problem() is None))
             yield CounterMetricFamily("tilannekuva_gateway_records", "Records read since the start", self.reader.records)
+        if self.door is not None:
+            yield CounterMetricFamily("tilannekuva_gateway_connections_refused", "Connections beyond the limits", self.door.refused)
+            yield CounterMetricFamily("tilannekuva_gateway_connections_stuck", "Connections ended because nobody read", self.door.stuck)
         held = GaugeMetricFamily("tilannekuva_gateway_held", "Keys held in memory", labels=["city", "product"])
         refused = CounterMetricFamily(
             "tilannekuva_gateway_refused", "Records that break their topic's contract", labels=["city", "product"]
@@ -53,8 +57,8 @@ class GatewayCollector(Collector):
         yield from (held, refused, stale, clients, cut, gaps, resumed, log_time)
 
 
-def registry(reader: Reader | None, cities: dict[str, Served]) -> CollectorRegistry:
+def registry(reader: Reader | None, cities: dict[str, Served], door: Door | None = None) -> CollectorRegistry:
     """A registry of this gateway's own."""
     out = CollectorRegistry(auto_describe=False)
-    out.register(GatewayCollector(reader, cities))
+    out.register(GatewayCollector(reader, cities, door))
     return out

@@ -26,8 +26,8 @@ from connectors import cities
 from models.topics import PRODUCTS
 from serve import docs, openapi
 from serve.describe import Public
+from serve.door import RateLimit
 from serve.gateway import make_app
-from serve.http import RateLimit
 from serve.state import Picture
 from tests.serve.conftest import NOW
 from tests.serve.test_explain import FakeLog, evidence
