@@ -253,7 +253,7 @@ async def test_whatever_is_asked_the_answer_is_one_that_the_document_knows(fed: 
     await client.start_server()
     try:
         answer = await client.get(url.replace("%", "%25"), params=[(name, data.draw(words)) for name in names])
-        assert answer.status in (200, 304, 400, 404)
+        assert answer.status in (200, 304, 400, 404) or (answer.status == 503 and path.endswith("/explain"))  # no evidence is kept here
         if answer.status >= 400:
             body = await answer.json(content_type="application/problem+json")
             assert body["status"] == answer.status
