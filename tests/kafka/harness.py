@@ -61,12 +61,14 @@ class Town:
 class Worker:
     """One ``tilannekuva process``."""
 
-    def __init__(self, town: Town, bootstrap: str, prefix: str, name: str, *more: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, town: Town, bootstrap: str, prefix: str, name: str, *more: str, env: dict[str, str] | None = None, root: Path = ROOT
+    ) -> None:
         self.log = town.folder / f"{prefix}{name}-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "tilannekuva", "process", str(town.city_file), "--broker", bootstrap, "--prefix", prefix]
         command += ["--network", str(town.network_folder), "--instance", name, *more]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **(env or {})})
+            self.process = subprocess.Popen(command, cwd=root, stdout=log, stderr=log, env={**os.environ, **(env or {})})
 
     def kill(self) -> None:
         """SIGKILL: no farewell."""
