@@ -343,7 +343,7 @@ class Archiver:
             files, source = heap.files, heap.files.source
             if source.feed is not None:
                 if source.vehicles:
-                    await asyncio.to_thread(files.forget, _days_before(today, cfg.private_days))
+                    await asyncio.to_thread(files.forget, _days_before(today, cfg.private_days), simulated=False)
             else:
                 await asyncio.to_thread(protect, files, _days_before(today, cfg.private_days), lambda: self._stopping)
             if cfg.keep_days and source.product != "segment":

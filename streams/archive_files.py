@@ -81,6 +81,7 @@ class Files:
     partition: int
     held: list[Held] = field(default_factory=list)
     epoch: int = 0
+    _told: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, store: Store, source: Source, partition: int, listed: Iterable[Held] | None = None) -> Files:
@@ -132,13 +133,13 @@ class Files:
     def _size(self, path: str) -> int:
         return int(self.store.fs.get_file_info(self.store.at(path)).size or 0)
 
-    def describe(self, part: Part, folder: str, rows: int, simulated: bool, last_crc: int | None, **more: Any) -> dict[str, Any]:
+    def describe(self, part: Part, folder: str, rows: int, simulated: int, last_crc: int | None, **more: Any) -> dict[str, Any]:
         """What the footer says."""
         s = self.source
         return {
             "topic": s.topic, "partition": part.partition, "epoch": part.epoch, "first_offset": part.first, "last_offset": part.last, "last_crc32": last_crc,
             "rows": rows, "city": s.city, "product": s.product, **({"feed": s.feed} if s.feed else {}), "day": folder.rpartition("day=")[2], "licence": s.licence,
-            "attribution": list(s.attribution), "simulated": simulated, "written_by": f"tilannekuva {version('tilannekuva')}", **more,
+            "attribution": list(s.attribution), "simulated": simulated > 0, "simulated_rows": simulated, "written_by": f"tilannekuva {version('tilannekuva')}", **more,
         }  # fmt: skip
 
     # ---------------------------------------------------------------- merging
@@ -174,7 +175,7 @@ class Files:
             last=last.last, level=max(h.part.level for h in parts) + 1, closes=True, private=all(h.part.private for h in parts)
         )
         abouts = [self.store.about(h.path) for h in parts]
-        rows, simulated = sum(a["rows"] for a in abouts), any(a["simulated"] for a in abouts)
+        rows, simulated = sum(a["rows"] for a in abouts), sum(a["simulated_rows"] for a in abouts)
         more = {k: v for k, v in abouts[-1].items() if k == "without"}
         told = self.describe(whole, parts[0].folder, rows, simulated, abouts[-1]["last_crc32"], **more)
         self.rewrite(parts, whole, told, lambda t: t, stop)
@@ -214,14 +215,32 @@ class Files:
     def _drop(self, h: Held) -> None:
         self.store.delete(h.path)
         self.held.remove(h)
+        self._told.pop(h.path, None)
 
-    def forget(self, before: str) -> int:
-        """Delete the days before one; the file that says where the archive ends stays. Returns the number of files."""
+    def told(self, h: Held) -> dict[str, Any]:
+        """What a file says of itself; asked once."""
+        if h.path not in self._told:
+            self._told[h.path] = self.store.about(h.path)
+        return self._told[h.path]
+
+    def before(self, day: str) -> list[Held]:
+        """Files of earlier days."""
+        return [h for h in sorted(self.held) if h.folder.rpartition("day=")[2] < day]
+
+    def forget(self, before: str, *, simulated: bool = True) -> int:
+        """Delete the days before one; the file that says where the archive ends stays. Returns the number of files.
+
+        ``simulated``: also what is simulated through and through.
+        """
         keep = self.newest()
-        old = [h for h in self.held if h.folder.rpartition("day=")[2] < before and h != keep]
+        old = [h for h in self.before(before) if h != keep and (simulated or self.real(h))]
         for h in old:
             self._drop(h)
         return len(old)
+
+    def real(self, h: Held) -> bool:
+        """Whether anything in a file is not simulated."""
+        return int(self.told(h)["simulated_rows"]) < int(self.told(h)["rows"])
 
 
 def groups(product: str | None, run: pa.Table) -> Iterator[pa.Table]:
@@ -235,5 +254,6 @@ def groups(product: str | None, run: pa.Table) -> Iterator[pa.Table]:
             yield run.slice(k, min(most, end - k))
 
 
-def _simulated(t: pa.Table) -> bool:
-    return "simulated" in t.column_names and bool(pc.any(t.column("simulated")).as_py())
+def _simulated(t: pa.Table) -> int:
+    """Rows that say they are simulated."""
+    return int(pc.sum(t.column("simulated")).as_py() or 0) if "simulated" in t.column_names else 0

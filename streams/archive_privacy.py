@@ -28,11 +28,11 @@ TRIP = ("route_id", "direction_id", "operating_day", "start_time", "trip_id")
 
 
 def protect(files: Files, before: str, stop: Callable[[], bool]) -> int:
-    """Rewrite the files of days before one in which vehicles have names and duties; returns how many days were. Does nothing for products without vehicles."""
+    """Rewrite the files of days before one in which vehicles have names and duties; returns how many days were. Does nothing for products without vehicles, and for what is simulated through and through."""
     product = files.source.open_product
     if product not in DUTY:
         return 0
-    old = [h for h in sorted(files.held) if h.folder.rpartition("day=")[2] < before and not h.part.private]
+    old = [h for h in files.before(before) if not h.part.private and files.real(h)]
     done = 0
     for folder, found in groupby(old, lambda h: h.folder):
         secret = secrets.token_bytes(32)  # known to nobody after this day's files are written
