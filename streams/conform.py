@@ -26,9 +26,11 @@ from geo.network import Network, Schedule
 from geo.project import Plane
 from models.arrow import RECORDS
 from models.clock import parse_ms
+from models.records import FeedHealth
 from models.schemas import schema
 from models.topics import PRODUCTS
 from streams.fuse import FuseSettings
+from streams.health import SLOT_MS
 from streams.offline import Run, replay
 from streams.outputs import TOMBSTONE, Out, Outputs
 
@@ -93,6 +95,8 @@ class Report:
     products: dict[str, ProductCounts] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     skipped: tuple[Path, ...] = ()
+    last_ms: int = 0  #: ingest time of the last message or tick
+    health: dict[str, FeedHealth] = field(default_factory=dict)  #: of each feed at the end of the log
 
     @property
     def ok(self) -> bool:
@@ -136,16 +140,41 @@ def conform(city: City, paths: Iterable[Path], network: Network | None = None) -
     checks = _Checks(report)
     sites: dict[tuple[str, int], list[Any]] = {}
     for items in _stretches(recordings.read(plan, city)):
-        run = Run(city, network, fuse=FuseSettings(provisional_ms=1 << 60))
-        for key, observer in run.observers.items():
-            observer.parser = _Watched(observer.parser, report.feeds[key[0]])
-            if sites.get(key):
-                observer.sensors.restore({"sites": sites[key], "last": {}, "listed": True, "waiting": [], "superseded": 0})
         log = recordings.envelopes(items, city, [f.name for f in city.feeds])
-        for out in replay(run, _counted(log, report)):
-            checks.take(out)
-        _fates(run, report)
+        run = _through(log, city, network, report, checks, sites)
         sites = {key: observer.sensors.export()["sites"] for key, observer in run.observers.items()}
+    return _judged(report, checks)
+
+
+def conform_log(city: City, log: Iterable[tuple[str, int, Envelope]], network: Network | None = None) -> Report:
+    """Run what connectors wrote through the core: feed, raw partition and envelope, in the order of the log."""
+    report = Report(city.name, "none: nothing is matched" if network is None else f"{network.source}, {len(network.segments):,} segments")
+    report.feeds = {f.name: FeedCounts() for f in city.feeds}
+    checks = _Checks(report)
+    _through(log, city, network or nowhere(city), report, checks, {})
+    return _judged(report, checks)
+
+
+def _through(
+    log: Iterable[tuple[str, int, Envelope]],
+    city: City,
+    network: Network,
+    report: Report,
+    checks: _Checks,
+    sites: dict[tuple[str, int], list[Any]],
+) -> Run:
+    run = Run(city, network, fuse=FuseSettings(provisional_ms=1 << 60))
+    for key, observer in run.observers.items():
+        observer.parser = _Watched(observer.parser, report.feeds[key[0]])
+        if sites.get(key):
+            observer.sensors.restore({"sites": sites[key], "last": {}, "listed": True, "waiting": [], "superseded": 0})
+    for out in replay(run, _counted(log, report)):
+        checks.take(out)
+    _fates(run, report)
+    return run
+
+
+def _judged(report: Report, checks: _Checks) -> Report:
     report.feeds = {f: c for f, c in report.feeds.items() if c.messages}
     for name, counts in report.feeds.items():
         if unaccounted := counts.unaccounted():
@@ -153,6 +182,7 @@ def conform(city: City, paths: Iterable[Path], network: Network | None = None) -
         if counts.events and sum(counts.rejected.values()) == counts.events:
             report.faults.append(f"{name}: nothing could be read")
     report.faults += checks.faults()
+    report.health = checks.health(report.last_ms)
     return report
 
 
@@ -168,9 +198,10 @@ def _stretches(items: Iterator[tuple[str, Item]]) -> Iterator[list[tuple[str, It
         yield stretch
 
 
-def _counted(log: Iterator[tuple[str, int, Envelope]], report: Report) -> Iterator[tuple[str, int, Envelope]]:
+def _counted(log: Iterable[tuple[str, int, Envelope]], report: Report) -> Iterator[tuple[str, int, Envelope]]:
     for feed, partition, envelope in log:
         report.feeds[feed].messages += len(envelope.items)
+        report.last_ms = max(report.last_ms, envelope.ingest_ms)
         yield feed, partition, envelope
 
 
@@ -196,6 +227,11 @@ class _Checks:
         self._bad: dict[str, list[str]] = {}
         self._counts: Counter[str] = Counter()
         self._seen: dict[str, int] = {}  #: id -> CRC-32 of its record
+        self._health: list[FeedHealth] = []
+
+    def health(self, last_ms: int) -> dict[str, FeedHealth]:
+        """The last record of each feed that tells of the log and not of the time after it."""
+        return {h.feed: h for h in self._health if parse_ms(h.event_time) < last_ms + SLOT_MS}
 
     def take(self, out: Outputs) -> None:
         for product, outs in out.records.items():
@@ -203,6 +239,8 @@ class _Checks:
                 for o in outs:
                     dead = msgspec.json.decode(o.value)
                     self._report.feeds[dead["feed"]].rejected[dead["reason"]] += 1
+            if product == "feed-health":
+                self._health += [msgspec.json.decode(o.value, type=FeedHealth) for o in outs]
             counts = self._report.products.setdefault(product, ProductCounts())
             for o in outs:
                 if o.value == TOMBSTONE:

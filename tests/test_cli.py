@@ -123,7 +123,7 @@ def network(tmp_path: Path) -> Path:
 
 
 def test_check_says_what_is_in_order(network: Path) -> None:
-    r = run("check", "helsinki", "--network", str(network))
+    r = run("check", "helsinki", "--network", str(network), "--for", "0")
     assert r.exit_code == 0
     assert "city" in r.output
     assert "40 segments, 5 shapes" in r.output
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_recording_is_bad_configuration(tmp_path: Path, networ
 def test_a_broken_network_is_bad_configuration(tmp_path: Path, network: Path) -> None:
     victim = next(network.glob("*.parquet"))
     victim.write_bytes(victim.read_bytes()[:100])
-    r = run("check", "helsinki", "--network", str(network))
+    r = run("check", "helsinki", "--network", str(network), "--for", "0")
     assert r.exit_code == EXIT_CONFIG
 
 

@@ -307,6 +307,7 @@ def _instants(texts: list[str]) -> tuple[I64, list[int]]:
     joined = "".join(texts)  # no zone but the last Z: numpy would take another one in, and warn
     if (
         joined.count("-") == 2 * len(texts)
+        and joined.count("Z") == len(texts)
         and "+" not in joined
         and all((len(t) == 24 or len(t) == 20) and t[10] == "T" and t[-1] == "Z" for t in texts)
     ):
