@@ -41,6 +41,8 @@ class FallSettings:
     hold: int = 15
     #: Seconds of light traffic added to both sums, so that a glimpse says nothing.
     prior_s: float = 3.0
+    #: A fall is over when the pace is back below this many times the usual one, or nothing has been seen for ``hold`` windows.
+    over_at_most: float = 2.0
     #: Windows before the first event: the usual is not known before.
     learn: int = 15
 
@@ -70,6 +72,8 @@ class Falls:
         self.usual: F64 = np.zeros(n)  #: log pace ratio
         self.known: F64 = np.zeros(n)
         self.told: I64 = np.full(n, -(1 << 40))  #: window in which a fall near here was last told
+        self.open: dict[int, list[float]] = {}  #: segment -> [usual log pace ratio, window in which it was last seen]
+        self.over: list[int] = []  #: of the last window
         self.window = 0
 
     def advance(self, obs: WindowSums, speed_kmh: F64) -> list[Fall]:
@@ -81,7 +85,9 @@ class Falls:
         seen = obs.segment
         self.lately.real[seen] += obs.time_s
         self.lately.imag[seen] += obs.dist_m * 3.6 / s.expected_kmh[seen]
-        street = s.pool(self.lately, 40.0, 8)[seen]
+        pooled = s.pool(self.lately, 40.0, 8)
+        self._end(seen, pooled)
+        street = pooled[seen]
         pace = np.log((street.real + cfg.prior_s) / (street.imag + cfg.prior_s))
         falls = self._falls(seen, street.real, pace, speed_kmh)
         keep = 0.5 ** (1 / cfg.usual_half_life)
@@ -91,6 +97,19 @@ class Falls:
         self.known *= 0.5 ** (1 / cfg.known_half_life)
         self.known[seen] += 1
         return falls
+
+    def _end(self, seen: I64, pooled: C128) -> None:
+        """Which falls are over."""
+        cfg, self.over = self.settings, []
+        for segment, (usual, last) in sorted(self.open.items()):
+            k = int(np.searchsorted(seen, segment))
+            if k < len(seen) and seen[k] == segment:
+                last = self.open[segment][1] = float(self.window)
+            street = pooled[segment]
+            pace = np.log((street.real + cfg.prior_s) / (street.imag + cfg.prior_s))
+            if pace - usual < np.log(cfg.over_at_most) or self.window - last > cfg.hold:
+                self.over.append(segment)
+                del self.open[segment]
 
     def _falls(self, seen: I64, vehicle_s: F64, pace: F64, speed_kmh: F64) -> list[Fall]:
         cfg, s = self.settings, self.streets
@@ -109,13 +128,14 @@ class Falls:
             near = (self._east - self._east[i]) ** 2 + (self._north - self._north[i]) ** 2 < cfg.apart_m**2
             self.told[near] = self.window
             ratio = float(np.exp(pace[k]))
+            self.open[i] = [float(self.usual[i]), float(self.window)]
             out.append(Fall(i, ratio, float(np.exp(self.usual[i])), float(vehicle_s[k]), float(s.expected_kmh[i]) / ratio))
         return out
 
     def export(self) -> dict[str, Any]:
         return {
             "lately": self.lately.tobytes(), "usual": self.usual.tobytes(), "known": self.known.tobytes(), "told": self.told.tobytes(),
-            "window": self.window,
+            "window": self.window, "open": sorted(self.open.items()),
         }  # fmt: skip
 
     def restore(self, data: dict[str, Any]) -> None:
@@ -124,3 +144,4 @@ class Falls:
         self.known = np.frombuffer(data["known"], np.float64).copy()
         self.told = np.frombuffer(data["told"], np.int64).copy()
         self.window = data["window"]
+        self.open = {int(k): [float(x) for x in v] for k, v in data["open"]}

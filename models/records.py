@@ -195,6 +195,16 @@ class RoadWeather(Record, frozen=True, kw_only=True):
     simulated: bool | None = None
 
 
+class Fall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Evidence of a sudden fall of speed that no message explains: what vehicles showed in the first minute it was told."""
+
+    speed_kmh: NonNegative  #: of the street, lately
+    usual_kmh: NonNegative  #: of the same street, in the minutes before
+    vehicle_s: NonNegative  #: vehicle time on the street behind it, seconds
+    ratio: NonNegative  #: time taken over time that light traffic takes
+    usual_ratio: NonNegative  #: the same in the minutes before
+
+
 class Situation(Record, frozen=True, kw_only=True):
     """Something that changes traffic for a while: an incident, roadworks, a closure, a transit alert. Kafka key: ``situation_id``; compacted."""
 
@@ -220,6 +230,8 @@ class Situation(Record, frozen=True, kw_only=True):
     text: Texts | None = None
     url: str | None = None
     source: str | None = None  #: who says so
+    detected: bool | None = None  #: true: nobody said so, this system found it in the traffic; feed and source are "tilannekuva"
+    evidence: Fall | None = None  #: of a detected one
     simulated: bool | None = None
 
 

@@ -26,12 +26,13 @@ from streams.emissions import EmissionSettings, Emitter, Seen
 from streams.evidence import evidence
 from streams.explain import evidence_of
 from streams.health import SLOT_MS, Judge
+from streams.incidents import Incidents, shut
 from streams.lines import Lines, Ridden
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 10
+STATE_SCHEMA = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,14 @@ class Fuser:
         self.emitter = Emitter(city, network, self.free_flow_kmh.copy(), known.expected_kmh, cfg.emissions, known.block)
         self.lines = Lines(network)
         self.days = CityDays(city.name, city.timezone)
+        self.incidents = Incidents(network, known, cfg.lateness_ms)
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.minutes = Minutes()
         self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for
         self.constants: dict[int, float] = {}  #: free-flow speed of segments that a site knows it of, km/h
         self.published_kmh: F64 = np.full(len(s), np.nan)  #: of the last final record of each segment
         self.published_origin: I64 = np.full(len(s), -1)
+        self.published_closed: Bool = np.zeros(len(s), np.bool_)
         self.expected = {(f.name, p) for f in city.feeds for p in range(f.partitions)}
         self.choice = Choice(city)
         self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: f.secondary_to is not None))}
@@ -146,6 +149,7 @@ class Fuser:
                 window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
                 window.dirty = True
         self.emitter.hear(partial, self.next_window or 0)
+        self.incidents.hear(partial.notices)
         self.lines.hear(partial.lines, self.rank[partial.feed], self.next_window or 0)
         for s in partial.sensors:
             w = (s.window_end_ms - 1) // WINDOW_MS
@@ -205,11 +209,14 @@ class Fuser:
             cells = self._cells(window)
             sums = self._sums(window, cells)
             estimate = self.estimator.advance(sums)
+            out.add("situation", self.incidents.final(w, sums, estimate.speed_kmh, simulated=self.simulated))
+            closed = self.incidents.closed(w)
+            shut(estimate, closed)
             self._constants(window)
-            rows = self._worth(w, estimate, sums)
+            rows = self._worth(w, estimate, sums, closed)
             seen = self._seen(w, np.arange(len(self.network.segments)), estimate, sums, cells, window, final=True)
             minute = self.emitter.final(w, seen)  # first: it knows the flow
-            out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, final=True))
+            out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, closed, final=True))
             if self.settings.evidence:
                 told, names = self._told(window), list(self.vehicle)
                 feeds = sorted(self.rank, key=self.rank.__getitem__)
@@ -248,9 +255,11 @@ class Fuser:
             if sums.empty:
                 continue
             rows, estimate = self.estimator.peek(sums)
+            closed = self.incidents.closed(w)
+            shut(estimate, closed[rows])
             newest = self.estimator.newest_ms.copy()
             newest[sums.segment] = sums.newest_ms
-            out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, final=False))
+            out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, closed, final=False))
             if self.emitter.due(w, self.log_ms):
                 seen = self._seen(w, rows, estimate, sums, cells, window, final=False)
                 out.extend(self.emitter.provisional(w, seen))
@@ -285,7 +294,7 @@ class Fuser:
                 self.emitter.free_flow_kmh[r.segment] = r.free_flow_kmh
                 self.states.know_free_flow(r.segment, r.free_flow_kmh, "sensor_constant")
 
-    def _worth(self, w: int, e: Estimate, sums: WindowSums) -> I64:
+    def _worth(self, w: int, e: Estimate, sums: WindowSums, closed: Bool) -> I64:
         """Segments whose final record is published: what was observed, what has changed since it was last said, and each one in its turn."""
         cfg = self.settings
         said, is_said = self.published_kmh, np.isfinite(self.published_kmh)
@@ -293,15 +302,15 @@ class Fuser:
         with np.errstate(invalid="ignore"):
             moved = np.abs(e.speed_kmh - said) > cfg.change * said
         due = (np.arange(len(said)) + w) % cfg.heartbeat_windows == 0
-        worth = due | (now != is_said) | (now & is_said & moved) | (e.origin != self.published_origin)
+        worth = due | (now != is_said) | (now & is_said & moved) | (e.origin != self.published_origin) | (closed != self.published_closed)
         worth[sums.segment] = True
         worth[sums.loop_segment] = True
         rows = np.flatnonzero(worth)
-        self.published_kmh[rows], self.published_origin[rows] = e.speed_kmh[rows], e.origin[rows]
+        self.published_kmh[rows], self.published_origin[rows], self.published_closed[rows] = e.speed_kmh[rows], e.origin[rows], closed[rows]
         return rows
 
     def _records(
-        self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, *, final: bool
+        self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, closed: Bool, *, final: bool
     ) -> list[Out]:
         """``segment-state`` of the segments ``rows``, whose estimates stand at ``at`` in ``e``."""
         if not len(rows):
@@ -321,7 +330,7 @@ class Fuser:
             if whole is None:
                 whole = self._blocks[k] = np.flatnonzero(self.estimator.streets.block == self.estimator.streets.block[k])
             flow[whole], source[whole] = sum(values) / len(values), 0
-        columns = Columns(rows, at, newest_ms[rows], vehicles[rows], flow[rows], source[rows], np.zeros(len(rows), np.bool_))
+        columns = Columns(rows, at, newest_ms[rows], vehicles[rows], flow[rows], source[rows], closed[rows])
         return self.states.records(start_ms, end_ms, revision, e, columns, final=final, simulated=self.simulated)
 
     def _revision(self, w: int, *, final: bool) -> int:
@@ -359,7 +368,7 @@ class Fuser:
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
             "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled, "choice": self.choice.export(),
-            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "days": self.days.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(),
+            "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "days": self.days.export(), "incidents": self.incidents.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(), "published_closed": self.published_closed.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -397,5 +406,7 @@ class Fuser:
         self.emitter.restore(state["emitter"])
         self.lines.restore(state["lines"])
         self.days.restore(state["days"])
+        self.incidents.restore(state["incidents"])
         self.published_kmh = np.frombuffer(state["published_kmh"], np.float64).copy()
         self.published_origin = np.frombuffer(state["published_origin"], np.int64).copy()
+        self.published_closed = np.frombuffer(state["published_closed"], np.bool_).copy()

@@ -42,6 +42,11 @@ class Ground:
         return SitePlacer(self.network)
 
     @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Number of each segment."""
+        return {s: k for k, s in enumerate(self.network.segments.segment_id)}
+
+    @cached_property
     def drawn(self) -> DrawnPlacer:
         """Made when the first situation is drawn."""
         return DrawnPlacer(self.network, self.matching.plane)

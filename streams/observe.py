@@ -29,6 +29,7 @@ from streams.crews import CrewNotes, LineNotes
 from streams.cuts import Part, by_slot, merged
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
+from streams.notices import Notices
 from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import Where, dead_letters, late_records, positions
@@ -39,7 +40,7 @@ from streams.surroundings import grid_rows, weather_rows
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 5
+STATE_SCHEMA = 7
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
@@ -62,6 +63,7 @@ class Observer:
         self.pieces = ground.pieces
         self.sensors = Sensors(ground)
         self.statements = Statements()
+        self.notices = Notices(ground.row_of)
         self.passages = Passages()
         self.border = city.border
         self.sides = None if self.border is None else Sides(self.border, connects=city.raw_of is None)
@@ -92,9 +94,8 @@ class Observer:
     def feed_envelopes(self, batch: Sequence[tuple[Envelope, int]]) -> Outputs:
         """The same for several envelopes in a row, with their offsets. Those of messages are taken together as far as one health slot reaches: the results are
         those of one by one, for less, since most of the cost is per call."""
-        out = Outputs()
+        out, k = Outputs(), 0
         parts = [part for envelope, offset in batch for part in by_slot(envelope, offset)]
-        k = 0
         while k < len(parts):
             first = parts[k].envelope
             last = k + 1
@@ -125,10 +126,10 @@ class Observer:
         if parsed.vehicles is not None and len(parsed.vehicles):
             duplicates += self._vehicles(parsed.vehicles, where, rejects, out)
         duplicates += self.sensors.feed(parsed, self, rejects, out, where)
-        stated = Outputs()
-        duplicates += self.statements.feed(parsed, self, rejects, stated)
+        duplicates += self.statements.feed(parsed, self, rejects, stated := Outputs())
         self._weather += weather_rows(stated.records.get("road-weather", ()))
         self._grid += grid_rows(stated.records.get("grid-factor", ()))
+        self.notices.read(stated.records.get("situation", ()), self.log_ms)
         out.extend(stated)
         self._count(envelope, parsed, rejects, duplicates, elsewhere)
         out.add("dead-letter", dead_letters(self, envelope, rejects, where))
@@ -368,7 +369,7 @@ class Observer:
                 wire.SCHEMA, self.city.name, self.feed.name, self.partition, self.offset, self.log_ms, self.network.version, self.simulated,
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
-                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid, told, wire.hold(held),
+                rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid, told, wire.hold(held), self.notices.take(self.log_ms),
             )
         )  # fmt: skip
 
@@ -383,6 +384,7 @@ class Observer:
         nothing_more = np.zeros_like(c.sums)
         nothing_more[:, NEWEST] = c.sums[:, NEWEST]
         self._new_rows.append(Rows(c.window, c.segment, c.who, nothing_more))
+        self.notices.resend()
 
     # ------------------------------------------------------------------- state
 
@@ -395,7 +397,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "passages": self.passages.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(),
             "sides": {} if self.sides is None else self.sides.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
@@ -419,6 +421,7 @@ class Observer:
         self.meter.restore(state["meter"])
         self.sensors.restore(state["sensors"])
         self.statements.restore(state["statements"])
+        self.notices.restore(state["notices"])
         self._crews.restore(state["crews"])
         self._lines.restore(state["lines"])
         self.passages.restore(state.get("passages", []))

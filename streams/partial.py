@@ -108,6 +108,21 @@ class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: bytes
 
 
+class NoticeRow(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """One version of a situation on streets. Versions are ordered: the greatest that had come by a time is the one that held then."""
+
+    event_ms: int
+    ingest_ms: int
+    to_ms: int  #: ``OPEN_END`` without one
+    from_ms: int
+    situation_id: str
+    segments: tuple[int, ...]
+    closed: bool  #: to general traffic, while it is valid
+
+
+OPEN_END = 1 << 62
+
+
 class HealthRow(msgspec.Struct, frozen=True, array_like=True):
     """Counts of one raw partition in one slot of ``streams.health.SLOT_MS`` of ingest time."""
 
@@ -150,6 +165,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     grid: tuple[GridRow, ...] = ()
     heard: tuple[HeardRow, ...] = ()
     held: bytes = b""  #: see ``hold``
+    notices: tuple[NoticeRow, ...] = ()
 
     def rows(self) -> Rows:
         """The columns as arrays."""
