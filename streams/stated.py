@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: More keys than this, and the half not stated for longest is forgotten. Stated again, they are published again, which changes nothing for a reader.
 MOST_KEYS = 100_000
 #: Products whose ``event_time`` is when something was measured: by it a feed is found to be frozen.
-DATED = frozenset(("road-weather", "parking", "shared-vehicle-station", "stop-passage"))
+DATED = frozenset(("road-weather", "parking", "shared-vehicle-station", "stop-passage", "traffic-signal"))
 
 
 class Statements:

@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.columns import Parsed, Reject, Stated
 from models.clock import rfc3339
-from models.records import SharedVehicleStation, StopPassage
+from models.records import SharedVehicleStation, StopPassage, TrafficSignal
 from streams.clean import CleanSettings
 from streams.health import Meter
 from streams.outputs import Outputs
@@ -50,6 +50,22 @@ def test_a_repetition_is_counted_and_not_published_again_even_when_it_is_receive
     assert publish(s, station(None, vehicles_available=3))[1:] == (0, [])
     assert publish(s, station(None, ingest_ms=NOW + 60_000, vehicles_available=3)) == ([], 1, [])
     assert publish(s, station(None, event_ms=NOW - 1, vehicles_available=4)) == ([], 1, [])
+
+
+def signal(event_ms: int) -> Stated:
+    record = TrafficSignal(
+        device_id="lights/tre401", group="A", state="red", event_time=rfc3339(event_ms), ingest_time=rfc3339(event_ms), feed="lights"
+    )
+    return Stated(
+        index=0, ingest_ms=event_ms, event_ms=event_ms, product="traffic-signal", key="lights/tre401:A", record=record, on_change=True
+    )
+
+
+def test_a_signal_that_stays_red_is_published_once_and_its_feed_is_not_frozen() -> None:
+    s, owner = Statements(), Owner()
+    said = [publish(s, signal(NOW + ms), owner=owner) for ms in range(0, 300_000, 60_000)]
+    assert [len(records) for records, _, _ in said] == [1, 0, 0, 0, 0]
+    assert max(slot.newest_event_ms or 0 for slot in owner.meter.slots.values()) == NOW + 240_000
 
 
 def test_parts_of_a_record_are_published_together_whichever_comes_first() -> None:
