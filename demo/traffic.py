@@ -27,6 +27,7 @@ WAVE_S, WAVE_M = 1_200.0, 2_500.0
 ACCELERATION, BRAKING = 1.0, 1.3  #: of a bus with standing passengers, m/s2
 CYCLE_S, GREEN_S = 80, 42
 JAM_VPKM_LANE = 125.0  #: Greenshields (1935), round
+SERVED = 0.5  #: signals let a street go for about this share of the time
 SCHEDULE_MPS = 5.5  #: commercial speed that the timetable has
 LAYOVER_S = 40
 NOISE_M = 2.5
@@ -139,12 +140,12 @@ class Traffic:
         return ratio
 
     def measured(self, segment: int, end_ms: int, window_s: int = 300) -> tuple[float, float]:
-        """Flow (vehicles an hour) and speed (km/h) of a segment over a window. Flow follows from speed by Greenshields, with a floor of free traffic."""
+        """Flow (vehicles an hour) and speed (km/h) of a segment over a window. Flow follows from speed by Greenshields between the signals, with a floor of free traffic."""
         times = [end_ms / 1000 - window_s * (k + 0.5) / 6 for k in range(6)]
         ratio = np.array([self.ratio_at(t)[segment] for t in times])
         free = self.free_mps[segment] * 3.6
         lanes = max(1, int(self.network.segments.lanes[segment]))
-        flow = JAM_VPKM_LANE * lanes * free * np.maximum(0.05, 1 - ratio) * ratio
+        flow = SERVED * JAM_VPKM_LANE * lanes * free * np.maximum(0.05, 1 - ratio) * ratio
         return float(flow.mean()), float((flow * ratio * free).sum() / flow.sum())
 
     # ----------------------------------------------------------------- the buses
