@@ -241,6 +241,7 @@ def _feed(city: City, family: Family, file: Path, address: str = "") -> str:
     asked = [f.name for f in city.feeds if f.name in able and address and any(address in place for place in _places(f))]
     able = asked or able
     named = [f for f in able if f == file.parent.name or re.match(rf"{re.escape(f)}([._-]|$)", file.name)]
+    named.sort(key=len, reverse=True)  # "ndw_situations.xml" is of the feed ndw_situations, also where there is one called ndw
     if able:
         return (named or able)[0]
     raise ConfigError("recording", "path", str(file), f"a recording of a family that {city.name} has; this one is {family}")
