@@ -13,6 +13,7 @@ import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -29,6 +30,8 @@ MAX_RATIO, RATIO_FLOOR = 100, 1024 * 1024
 #: Start of a refused body that is kept for the dead letter.
 KEPT = 4096
 _CHUNK = 64 * 1024
+#: The longest wait that a server may ask for, seconds.
+MOST_RETRY_S = 3600.0
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -149,7 +152,9 @@ class Poller:
         if response.status == 304:
             return Answer(304, None)
         if response.status != 200:
-            raise Unavailable(f"HTTP {response.status}", response.status, _retry_after(response.headers.get("Retry-After")))
+            raise Unavailable(
+                f"HTTP {response.status}", response.status, _retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+            )
         packing = response.headers.get("Content-Encoding", "").strip().lower()
         unpack = _Unpack(self.settings, packing)
         async for chunk in response.content.iter_chunked(_CHUNK):
@@ -224,12 +229,19 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait; a date is left to the back-off, since it would need a clock.
+def _retry_after(value: str | None, date: str | None = None) -> float | None:
+    """Seconds to wait, at most an hour. A date is taken against the answer's own ``Date``, so that no clock of ours matters; without one the back-off decides.
 
     >>> _retry_after("120"), _retry_after(None), _retry_after("soon"), _retry_after("999999")
     (120.0, None, None, 3600.0)
+    >>> _retry_after("Tue, 10 Mar 2026 05:32:00 GMT", "Tue, 10 Mar 2026 05:30:00 GMT"), _retry_after("Tue, 10 Mar 2026 05:32:00 GMT")
+    (120.0, None)
     """
-    if value is None or not value.strip().isdecimal():
+    value = (value or "").strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value), MOST_RETRY_S)
+    try:
+        wait = (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return None
-    return min(float(value), 3600.0)
+    return min(max(wait, 0.0), MOST_RETRY_S)

@@ -185,7 +185,7 @@ class Judge:
         if self.hollow and not self.refused and (self.told_ms is None or end_ms - self.told_ms >= self.hollow_ms):
             return "empty", "valid answers that hold nothing of this city"
         if self.newest_event_ms is not None and end_ms - self.newest_event_ms > self.stale_ms:
-            return "stale", f"frozen: nothing newer than {rfc3339(self.newest_event_ms)}"
+            return "stale", f"{self.refused or 'frozen'}: nothing newer than {rfc3339(self.newest_event_ms)}"
         if self.refused or not connected or (status is not None and status >= 300 and status != 304) or any(r.detail for r in rows):
             return "degraded", self.refused
         return "ok", ""
