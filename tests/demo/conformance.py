@@ -1,0 +1,183 @@
+"""Every official validator over what a running demo really serves, the examples and the README's lines against it; for one city after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import geopandas
+import pyarrow.parquet as pq
+from aiokafka import AIOKafkaConsumer
+from google.transit import gtfs_realtime_pb2 as pb
+
+from models.topics import PRODUCTS, open_topic
+from tests.standards import Standards
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 90.0
+
+
+class Site:
+    """The gateway of a demo."""
+
+    def __init__(self, http: aiohttp.ClientSession, port: int) -> None:
+        self.http, self.base = http, f"http://127.0.0.1:{port}"
+
+    async def get(self, path: str, status: int = 200, **headers: str) -> bytes:
+        async with self.http.get(self.base + path, headers=headers) as answer:
+            data = await answer.read()
+            assert answer.status == status, f"{path}: {answer.status} {data[:300]!r}"
+            return data
+
+    async def some(self, path: str) -> bytes:
+        """As soon as there is something to tell: a feed may take a while to say its first word."""
+        for _ in range(int(PATIENCE_S)):
+            async with self.http.get(self.base + path) as answer:
+                if answer.status == 200:
+                    return await answer.read()
+            await asyncio.sleep(1)
+        raise AssertionError(f"nothing at {path} within {PATIENCE_S:g} s")
+
+    async def features(self, path: str) -> list[dict[str, Any]]:
+        """As soon as there are some."""
+        for _ in range(int(PATIENCE_S)):
+            found: list[dict[str, Any]] = json.loads(await self.get(path))["features"]
+            if found:
+                return found
+            await asyncio.sleep(1)
+        raise AssertionError(f"nothing at {path} within {PATIENCE_S:g} s")
+
+
+async def check_city(site: Site, standards: Standards, city: str) -> None:
+    """Each view of a city is valid, and a broken copy of it is not."""
+    api = f"/api/v1/cities/{city}"
+    for publication in ("elaborated-data", "measured-data", "measurement-sites", "situations"):
+        if publication.startswith("measure") and not json.loads(await site.get(f"{api}/records/sensor-observation"))["features"]:
+            await site.get(f"{api}/datex2/{publication}", 204)  # this city has no sensors
+            continue
+        data = await site.some(f"{api}/datex2/{publication}?limit=10000")
+        assert standards.datex2(data) == [], f"{city} {publication}"
+        assert standards.datex2(data.replace(b"com:country>", b"com:land>")), "a broken one is noticed"
+        assert b"informationStatus>real<" not in data, "what is simulated says so"
+    positions = await site.get(f"{api}/gtfs-rt/vehicle-positions")
+    assert standards.gtfs_rt(positions, trains=True) == []
+    feed = pb.FeedMessage.FromString(positions)
+    assert len(feed.entity) > 0
+    feed.entity[0].vehicle.position.latitude = 100.0
+    assert standards.gtfs_rt(feed.SerializeToString()), "a broken one is noticed"
+    assert standards.gtfs_rt(await site.get(f"{api}/gtfs-rt/alerts")) == []
+    entities = json.loads(await site.get(f"{api}/ngsi-ld/entities?options=keyValues&limit=200"))
+    assert entities
+    assert [c for e in entities for c in standards.fiware(e)] == []
+    assert standards.fiware({**entities[0], "dateObserved": 1}), "a broken one is noticed"
+    emissions = json.loads(await site.get(f"{api}/ngsi-ld/entities?type=EnvironmentObserved&options=keyValues&limit=50"))
+    assert [c for e in emissions for c in standards.environment_observed(e)] == []
+    page = json.loads(await site.get(f"{api}/records/segment-state?limit=50"))
+    assert standards.ogc(page, "featureCollectionGeoJSON") == []
+    assert standards.ogc({**page, "type": "Collection"}, "featureCollectionGeoJSON"), "a broken one is noticed"
+    rows = (await site.get(f"{api}/speeds")).decode().splitlines()
+    assert all(re.fullmatch(r"\d+,\d+,\d+", row) for row in rows)
+    frame = geopandas.read_parquet(io.BytesIO(await site.get(f"{api}/records/segment.parquet")))
+    assert len(frame) > 50
+    assert pq.read_table(io.BytesIO(await site.get(f"{api}/records/segment-state.parquet"))).num_rows > 0
+    catalogue = await site.get(f"/catalog/{city}.ttl")
+    assert standards.mobility_dcat(catalogue) == []
+    assert standards.mobility_dcat(catalogue.replace(b"accessURL", b"nowhere")), "a broken one is noticed"
+    for product in PRODUCTS:
+        text = (await site.get(f"/docs/{product}?city={city}")).decode()
+        (dataset,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', text)
+        assert standards.dataset(json.loads(dataset)) == []
+
+
+async def check_all(site: Site, standards: Standards) -> None:
+    """What is told of all cities together."""
+    assert standards.mobility_dcat(await site.get("/catalog.jsonld"), "jsonld") == []
+    document = json.loads(await site.get("/api/v1/asyncapi.json"))
+    assert standards.asyncapi(document) == []
+    assert standards.asyncapi({**document, "channels": 1}), "a broken one is noticed"
+
+
+async def check_events(standards: Standards, broker: str, city: str) -> None:
+    """Records on Kafka are CloudEvents in binary mode."""
+    consumer = AIOKafkaConsumer(open_topic(city, "vehicle-position"), bootstrap_servers=broker, auto_offset_reset="earliest")
+    async with consumer:
+        message = await asyncio.wait_for(consumer.getone(), 60)
+    event: dict[str, Any] = {
+        "headers": [[k, v.decode()] for k, v in message.headers],
+        "key": message.key.decode(),
+        "value": message.value.decode(),
+    }
+    assert standards.cloudevent_kafka(event) == []
+    event["headers"] = [h for h in event["headers"] if h[0] != "ce_id"]
+    assert standards.cloudevent_kafka(event), "a broken one is noticed"
+
+
+async def run(*command: str, until: str = "") -> str:
+    """What a program prints: all of it, or up to the line that holds ``until``."""
+    running = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    assert running.stdout is not None
+    said = ""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while line := (await running.stdout.readline()).decode():
+                said += line
+                if until and until in line:
+                    return said
+            await running.wait()
+    except TimeoutError:
+        raise AssertionError(f"{' '.join(command)} said only: {said[-2000:]}") from None
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    assert running.returncode == 0, said
+    return said
+
+
+async def check_examples(site: Site, city: str) -> None:
+    """The three products, unchanged, for this city. The map is opened elsewhere: it needs a browser."""
+    features = json.loads(await site.get(f"/api/v1/cities/{city}/segments?limit=50000"))["features"]
+    named = next(f["properties"]["name"] for f in features if f["properties"].get("name") and f["properties"].get("origin") == "measured")
+    assert "watching " in await run(sys.executable, "examples/street_alert.py", site.base, city, named, until="watching ")
+    # home and work: where the segments with emissions lie
+    known = {f["properties"]["segment_id"] for f in await site.features(f"/api/v1/cities/{city}/records/emission-segment?limit=50000")}
+    line = next(f["geometry"]["coordinates"] for f in features if f["id"] in known and f["properties"]["represents"] == "general_traffic")
+    home, work = (f"{p[1]},{p[0]}" for p in (line[0], line[-1]))
+    said = await run(sys.executable, "examples/commute_co2.py", site.base, city, home, work)
+    found = re.search(r"vehicle: (\d+) g, 95 % within (\d+) to (\d+) g", said)
+    assert found is not None, said
+    middle, low, high = map(int, found.groups())
+    assert low <= middle <= high
+
+
+async def check_readme(site: Site, broker: str) -> None:
+    """A first record by each way that the README shows."""
+    said = await run(sys.executable, "docs/examples/first_record.py", broker)
+    assert said.split()
+    if shutil.which("curl"):
+        text = await run("curl", "-sN", f"{site.base}/api/v1/cities/helsinki/stream", until="event: vehicle-position")
+        assert "id: " in text
+    if shutil.which("kcat"):
+        record = await run("kcat", "-C", "-b", broker, "-t", open_topic("helsinki", "vehicle-position"), "-o", "beginning", "-c", "1", "-q")
+        assert json.loads(record)["vehicle_id"]
+
+
+async def check_map(site: Site, chromium: str, cities: list[str]) -> None:
+    """The bus map of each city shows its vehicles, in a browser."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as p:
+        browser = await p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        tab = await browser.new_page()
+        for city in cities:
+            await tab.goto(f"{(ROOT / 'examples/bus_on_map.html').as_uri()}?gateway={site.base}&city={city}")
+            await tab.wait_for_function("document.querySelectorAll('circle').length > 2", timeout=PATIENCE_S * 1000)
+            assert "SIMULATED" in await tab.inner_text("small")
+        await browser.close()
