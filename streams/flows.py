@@ -26,6 +26,7 @@ from models.emissions.flow import (
     road_class_code,
     transfer,
 )
+from streams.balance import Balance, BalanceSettings
 from streams.partial import SensorRow
 from streams.stretches import Stretches
 
@@ -57,6 +58,10 @@ class FlowsSettings:
     smooth_s: float = 30.0
     #: A stretch is jammed, and its speed tells its density, below this share of its speed in light traffic.
     jam_ratio: float = 0.5
+    #: What a counter is taken to be sure to when junctions are balanced, as a share of its count, and what a guess is at least unsure by, vehicles an hour.
+    counted_share: float = 0.1
+    least_sd_vph: float = 10.0
+    balance: BalanceSettings = field(default_factory=BalanceSettings)
     flow: FlowSettings = field(
         default_factory=lambda: FlowSettings(
             transferred_log_sd=0.55, prior_log_sd=0.75, transfer_reach_m=150.0, transfer_prior_weight=0.05, congested_log_sd=0.2
@@ -90,6 +95,8 @@ class Flows:
         self.course = np.column_stack([de / long, dn / long])
         names: dict[str | None, int] = {}
         self._name: I64 = np.array([names.setdefault(x, len(names)) if x else -1 for x in s.name], np.int64)
+        general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
+        self.balance = Balance(network, general & (self.use > 0.0), self.settings.balance)
         self.stretches = Stretches(network, self.course, self.settings.stretch_m)
         self.stretch_expected_kmh = self.stretches.harmonic(expected_kmh, s.length_m)
         self.lanes_of_street = _street_means(self.lanes, s.lanes > 0, self.length_km, self._name, self.road_class)
@@ -147,12 +154,20 @@ class Flows:
         moved, moved_var = self._transfer(prior, smooth, age)
         site = np.isfinite(measured)
         measured, age = self._whole_block(measured, age)
+        moved = self._balanced(moved, moved_var, measured)
         slow = stretch_kmh < cfg.jam_ratio * self.stretch_expected_kmh
         return estimate_flow(
             speed_kmh=speed_kmh, free_flow_kmh=np.where(slow, self.expected_kmh, speed_kmh), road_class=self.road_class, lanes=self.lanes,
             prior_vph=prior, measured_vph=measured, measured_age_s=age, measured_extra_log_var=np.where(site, 0.0, cfg.block_log_sd**2), transferred_vph=moved, transferred_log_var=moved_var,
             speed_log_sd=speed_log_sd, settings=cfg.flow,
         )  # fmt: skip
+
+    def _balanced(self, moved: F64, moved_var: F64, measured: F64) -> F64:
+        """Flows of streets without a counter so that junctions balance."""
+        cfg, counted = self.settings, np.isfinite(measured)
+        guess = np.where(counted, np.nan_to_num(measured), moved)
+        sd = np.where(counted, cfg.counted_share, np.sqrt(moved_var)) * guess + cfg.least_sd_vph * np.where(counted, 0.5, 1.0)
+        return np.where(counted, moved, self.balance.flows(guess, sd))
 
     def _counted(self, end_ms: int, transit_vph: F64, now: Mapping[str, SensorRow] | None) -> tuple[F64, F64, F64]:
         """What counters say of their segments, transit left out, NaN where there is none; the same smoothed; and its age in seconds."""
