@@ -10,7 +10,7 @@ import click
 
 from commands.shared import load_city, run, with_broker, with_prefix
 from connectors import cities
-from models.errors import EXIT_FAILED
+from models.errors import EXIT_FAILED, ConfigError
 
 
 @click.command(epilog="Example: tilannekuva topics helsinki --check --broker kafka1:9092")
@@ -112,11 +112,16 @@ def catalog(names: tuple[str, ...], url: str, form: str, broker: str, prefix: st
     "--csv",
     "file",
     required=True,
-    type=click.File("r"),
+    type=click.File("r", encoding="utf-8-sig"),
     help="Rows with category, fuel, segment, euro, technology, pollutant, speed_kmh, road_slope, load, mode.",
 )
 def factors(file: Any) -> None:
     """Emission factors by row: the same rows come back with value, unit, row_id and guard."""
+    import csv
+
     from models.emissions import csv_rows
 
-    csv_rows.run(file, sys.stdout)
+    try:
+        csv_rows.run(file, sys.stdout)
+    except (ValueError, csv.Error) as e:
+        raise ConfigError("command line", "--csv", file.name, f"CSV in UTF-8 with commas between ({e})") from e

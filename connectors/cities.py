@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from connectors.borders import Border, District, border, districts
+from connectors.powertrains import Register, register
 from models.errors import ConfigError
 
 Family = Literal[
@@ -167,6 +168,8 @@ class City(_Settings, frozen=True, kw_only=True):
     area: str | None = None
     #: GeoJSON with the polygons of districts, beside the city's file: areas are told of for each of them too.
     districts: str | None = None
+    #: CSV beside the city's file that tells the powertrain of vehicles of public transport (``connectors/powertrains.py``); others have the fleet's mixture.
+    powertrains: str | None = None
     #: The city whose feeds these are: it alone connects to them, and this one reads its raw topics.
     raw_of: str | None = None
 
@@ -209,6 +212,11 @@ class City(_Settings, frozen=True, kw_only=True):
     def district_polygons(self) -> tuple[District, ...]:
         """Districts, in the order of their file; none where the city names none."""
         return () if self.districts is None else districts(Path(self.districts))
+
+    @property
+    def powertrain_register(self) -> Register:
+        """Of vehicles that are known."""
+        return Register() if self.powertrains is None else register(Path(self.powertrains))
 
     def partitions(self) -> dict[str, int]:
         """Partitions of each feed's raw topic."""
@@ -253,8 +261,9 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
         raw["feeds"] = tomllib.loads((FOLDER / f"{whose}.toml").read_text("utf-8")).get("feeds")
     for key, value in (overrides or {}).items():
         _override(raw, path.name, key, value)
-    if isinstance(file := raw.get("districts"), str):
-        raw["districts"] = str(path.parent / file)
+    for key in ("districts", "powertrains"):
+        if isinstance(file := raw.get(key), str):
+            raw[key] = str(path.parent / file)
     return _check(raw, path.name)
 
 
@@ -292,7 +301,7 @@ def _check(raw: dict[str, Any], file: str) -> City:
         _check_feed(feed, city, file, f"feeds.{feed.name}")
     if city.area is not None and not re.fullmatch(r"[\w.-]+\.geojson#.+", city.area):
         raise ConfigError(file, "area", city.area, "<file>.geojson#<name of a polygon in it>, the file beside the city files")
-    _ = city.border, city.district_polygons
+    _ = city.border, city.district_polygons, city.powertrain_register
     return city
 
 

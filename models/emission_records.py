@@ -96,6 +96,7 @@ class EmissionVehicle(Emission, frozen=True, kw_only=True):
     speed_kmh: NonNegative
     powertrain: Literal["diesel", "biodiesel", "gas", "hybrid", "electric", "mix"]  #: mix: what the city's fleet has on average
     powertrain_source: Literal["register", "fleet_mix"]  #: register: this vehicle is known; fleet_mix: an average vehicle
+    powertrain_basis: str | None = None  #: how the register knows, in its own words
     energy_kwh_km: Quantity | None = None  #: at the tank or battery; absent while it stands
     occupancy_pct: Percent | None = None  #: as it was last reported in the window
     co2_total_g_per_passenger_km: Quantity | None = None  #: only where the occupancy is known and somebody is on board

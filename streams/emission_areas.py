@@ -129,7 +129,8 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
     np.add.at(urban, d.vehicle, np.where(emitter.urban[d.segment], d.time_ms, -d.time_ms))
     urban = (urban >= 0).astype(np.int64)
     speed = d.speed_kmh
-    kind = [k if k in r.transit else "mix" for k in (emitter.settings.powertrains.get(v, "mix") for v in d.vehicle_id)]
+    told = [emitter.powertrain(v) for v in d.vehicle_id]
+    kind = [k if k in r.transit else "mix" for k, _ in told]
     value = transit_rates(r, np.array([r.transit[k] for k in kind], np.int64), urban, speed)
     low, high = np.full_like(value, np.inf), np.zeros_like(value)
     log_sd = np.sqrt(r.bounds.shared**2 + r.bounds.speed**2)
@@ -169,6 +170,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
             vehicle_id=who, mode=d.mode[k], window_start=start, window_end=end, status=status, revision=seen.revision,  # type: ignore[arg-type]
             distance_m=round(int(d.total_mm[k]) / 1000.0, 1), time_s=round(int(d.total_ms[k]) / 1000.0, 1), speed_kmh=round(float(speed[k]), 2),
             powertrain=kind[k], powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
+            powertrain_basis=None if kind[k] == "mix" else told[k][1],
             occupancy_pct=d.occupancy_pct[k] if known else None, capacity=CAPACITY if known else None,
             fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows, scope=tables.SCOPE,
             temperature_c=c.temperature_c, temperature_source=c.temperature_source, grid_g_per_kwh=c.grid_g_per_kwh,  # type: ignore[arg-type]

@@ -120,6 +120,7 @@ class Emitter:
         self.urban: Bool = urban_of(self.flows.road_class)
         self.areas: Areas = areas_of(network, city.name, city.district_polygons)
         self.crews = Crews()
+        self.register = city.powertrain_register
         self.surroundings = Surroundings()
         self.recent = Recent(cfg.block_windows)
         self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
@@ -246,8 +247,14 @@ class Emitter:
     def _streams(self, d: Driven, r: Rates) -> I64:
         """Stream of the lookup of each vehicle."""
         mix = r.transit["mix"]
-        known = self.settings.powertrains
-        return np.array([r.transit.get(known.get(v, "mix"), mix) for v in d.vehicle_id], np.int64)
+        return np.array([r.transit.get(self.powertrain(v)[0], mix) for v in d.vehicle_id], np.int64)
+
+    def powertrain(self, vehicle_id: str) -> tuple[str, str | None]:
+        """Of a transit vehicle, "mix" where it is not known, and how it is known."""
+        if (own := self.settings.powertrains.get(vehicle_id)) is not None:
+            return own, None
+        row = self.register.of(vehicle_id)
+        return ("mix", None) if row is None else (row.powertrain, row.source)
 
     def result(
         self, rows: I64, r: Rates, flow: Flow, speed: F64, seen: Seen, cells: tuple[I64, I64, I64, I64, I64], windows: int

@@ -5,8 +5,10 @@ import io
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from models.emissions import csv_rows, tables, typical
+from tilannekuva import cli
 
 HEADER = ",".join(csv_rows.COLUMNS)
 
@@ -94,6 +96,23 @@ def test_other_columns_pass_through_in_order():
     assert [row["mine"] for row in rows] == ["a", "b"]
     assert list(rows[0]) == ["mine", "category", "fuel", "pollutant", *csv_rows.ADDED]
     assert missing == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\xef\xbb\xbfcategory,fuel,pollutant\r\n\r\n\"passenger_car\",petrol,CO2\r\n", 0),
+        (b"category,fuel,pollutant\npassenger_car,petrol,CO2,too,many\npassenger_car\n", 0),
+        (b"", 78), (b"category;fuel;pollutant\n", 78), (b"fuel,x\na,b\n", 78), (b"category,pollutant\n\xe4,CO2\n", 78), (b"category,pollutant\n" + b"a" * 200_000, 78),
+    ],
+)  # fmt: skip
+def test_odd_files_are_read_or_refused_with_their_name_and_are_never_our_own_bug(tmp_path, content, code):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content)
+    done = CliRunner().invoke(cli, ["factors", "--csv", str(file)])
+    assert done.exit_code == code, done.output
+    if code == 0:
+        assert float(next(csv.DictReader(io.StringIO(done.stdout)))["value"]) > 100.0
 
 
 def test_a_file_without_the_columns_is_refused():
