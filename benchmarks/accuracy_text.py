@@ -6,7 +6,7 @@ from typing import Any
 
 HEAD = """# How right the picture is
 
-Made by `make accuracy` (`benchmarks/accuracy.py`); do not edit by hand.
+Made by `make accuracy` (`benchmarks/accuracy.py`); do not edit by hand. Emissions have a page of their own: [accuracy-emissions.md](accuracy-emissions.md).
 
 Simulated rush hours on real streets of central Helsinki (SUMO; 1 x 1.7 km, 384 edges, 15 bus line directions, 33 loop stations) are turned into the wire streams that a
 real system would get, with noise, loss, delay, wrong clocks and frozen stations; these run through the same parsers, matching, sums and fusion as live data, offline and
