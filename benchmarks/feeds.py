@@ -1,6 +1,6 @@
 """Every recording beside the repository through its parser and the core: ``python -m benchmarks.feeds ../shared/feeds docs/feeds.md``.
 
-One line a file: what it told, and what became of that. A file's line adds up: in = accepted + duplicates + rejected + late + elsewhere + places + left out.
+One line a file: what it told, and what became of that. A file's line adds up: in = accepted + duplicates + rejected + late + elsewhere + waiting + places + left out.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def city_of(path: str) -> City:
     """Whose feed a file is of: a city's, or that of a made-up city as large as the world."""
     first = path.split("/")[0]
     if first in ("helsinki", "tampere", "turku", "oulu", "national") and "gbfs" not in path and "datex2" not in path:
-        return load("helsinki" if first == "national" else first)
+        return load("hsl" if first in ("national", "helsinki") else first)
     http = (Http(url="https://example.org/feed", every_s=60),)
     feeds = tuple(FeedSettings(name=f, family=f, cadence_s=60, http=http) for f in ("gtfs_realtime", "siri", "gbfs", "datex2"))  # type: ignore[arg-type]
     world = Box(south=-60, west=-180, north=75, east=180)
-    return msgspec.structs.replace(load("helsinki"), name="world", title="World", box=world, crs="EPSG:3857", feeds=feeds)
+    return msgspec.structs.replace(load("hsl"), name="world", title="World", box=world, crs="EPSG:3857", feeds=feeds)
 
 
 def line(file: Path, folder: Path) -> str:
@@ -52,7 +52,17 @@ def line(file: Path, folder: Path) -> str:
         return f"| `{path}` | not read: {next((why for start, why in NOT_SENT.items() if path.startswith(start)), 'no feed sends it')} | | | | | | | | |"
     rows = []
     for feed, c in report.feeds.items():
-        numbers = (c.events, c.accepted, c.duplicates, sum(c.rejected.values()), c.late, c.elsewhere, c.places, sum(c.passed.values()))
+        numbers = (
+            c.events,
+            c.accepted,
+            c.duplicates,
+            sum(c.rejected.values()),
+            c.late,
+            c.elsewhere,
+            c.waiting,
+            c.places,
+            sum(c.passed.values()),
+        )
         why = "; ".join(f"{r} {n}" for r, n in sorted((c.rejected + c.passed).items()))
         rows.append(f"| `{path}` | {feed} | {' | '.join(f'{n:,}' if n else '' for n in numbers)} | {why} |")
         check(path, c)
@@ -74,11 +84,11 @@ def main(folder: Path, to: Path) -> None:
         "# Recordings, file by file",
         "",
         "Made by `python -m benchmarks.feeds ../shared/feeds docs/feeds.md`: each recorded file alone, through the parser and the core of the city that it is of, without a road network.",
-        "Every line adds up: in = accepted + duplicates + rejected + late + elsewhere + places + left out. *Late*: its minute was closed when it came. *Elsewhere*, and *left out* as `outside_box`: another",
-        "city's. *Places*: sites of stations, which are learnt and not published. *Left out* on purpose, by reason: forecasts, sensors that fill no field, requests for priority.",
+        "Every line adds up: in = accepted + duplicates + rejected + late + elsewhere + waiting + places + left out. *Late*: its minute was closed when it came. *Elsewhere*, and *left out* as `outside_box`: another",
+        "city's. *Waiting*: of sites that no list has told of. *Places*: sites of stations, which are learnt and not published. *Left out* on purpose, by reason: forecasts, sensors that fill no field, requests for priority.",
         "",
-        "| file | feed | in | accepted | duplicates | rejected | late | elsewhere | places | left out | reasons |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| file | feed | in | accepted | duplicates | rejected | late | elsewhere | waiting | places | left out | reasons |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     to.write_text("\n".join([*head, *(line(f, folder) for f in files)]) + "\n", "utf-8")
 
