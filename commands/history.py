@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from pathlib import Path
 
 import click
@@ -12,12 +14,14 @@ from commands.shared import (
     load_network,
     monitored,
     run,
+    values_of,
     with_broker,
     with_metrics,
     with_network,
     with_prefix,
     with_settings,
 )
+from models.errors import ConfigError
 
 
 @click.command(epilog="Example: tilannekuva archive helsinki --to archive/")
@@ -54,16 +58,23 @@ def archive(
         run(lambda stop: archiver.run(stop, until_end=until_end))
 
 
-@click.command(epilog="Example: tilannekuva replay recordings/ --city helsinki --to out/")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(epilog="Example: tilannekuva replay archive/ --city helsinki --day 2026-03-10 --to out/ --set fusion.half_life_s=120")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--city", required=True)
 @click.option("--to", required=True, help="A folder for Parquet files, or 'kafka'.")
+@click.option(
+    "--day", "days", multiple=True, metavar="YYYY-MM-DD", help="Of an archive: only what was received on this UTC day; may be repeated."
+)
 @click.option("--simulated", is_flag=True, help="Say in every record that this is simulated data.")
 @click.option("--provisional", is_flag=True, help="Write provisional segment states too; default: only finals.")
 @click.option(
     "--envelope", "envelope_items", default=200, show_default=True, help="Most messages in one envelope; changes nothing in the results."
 )
-@click.option("--speed", type=float, help="With --to kafka: times as fast as it was recorded; default: as fast as it goes.")
+@click.option(
+    "--speed",
+    type=float,
+    help="With --to kafka: times as fast as it was recorded; default: as fast as it goes. SIGUSR1 pauses, and goes on.",
+)
 @click.option("--run", "run_name", default="1", show_default=True, help="With --to kafka: name of the run; topics are replay.<run>.*")
 @click.option(
     "--fleet",
@@ -72,24 +83,41 @@ def archive(
 )
 @with_broker
 @with_network
-@with_settings
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE",
+    help="Replace a parameter (fusion.half_life_s=120, emissions.fleet_year=2030; docs/settings.md lists them) or a value of the city file.",
+)  # fmt: skip
 def replay(
-    paths: tuple[Path, ...], city: str, to: str, simulated: bool, provisional: bool, envelope_items: int, speed: float | None, run_name: str, fleet: Path | None,
-    broker: str, network: Path | None, settings: tuple[str, ...],
+    paths: tuple[str, ...], city: str, to: str, days: tuple[str, ...], simulated: bool, provisional: bool, envelope_items: int, speed: float | None,
+    run_name: str, fleet: Path | None, broker: str, network: Path | None, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
+    """An archive or recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
     from streams import replays
+    from streams.whatif import Parameters, changed, is_parameter
 
-    c = load_city(city, settings)
+    c = load_city(city, [s for s in settings if not is_parameter(s.partition("=")[0])])
+    parameters = changed(Parameters(fuse=replays.with_fleet(fleet)), values_of([s for s in settings if is_parameter(s.partition("=")[0])]))
     if to == "kafka":
-        run(
-            lambda stop: replays.to_kafka(paths, c, broker, run_name, speed=speed, max_items=envelope_items, simulated=simulated, stop=stop)
-        )
+        if parameters != Parameters():
+            raise ConfigError("command line", "--set", " ".join(settings), "--to DIR: with Kafka the worker has the parameters")
+
+        async def main(stop: asyncio.Event) -> None:
+            go = asyncio.Event()
+            go.set()
+            toggle = signal.SIGUSR1
+            asyncio.get_running_loop().add_signal_handler(toggle, lambda: go.clear() if go.is_set() else go.set())
+            await replays.to_kafka(
+                paths, c, broker, run_name, speed=speed, max_items=envelope_items, simulated=simulated, stop=stop, go=go, days=days
+            )
+
+        run(main)
         click.echo(
-            f"written to raw topics replay.{run_name}.raw.{c.name}.*; process them: tilannekuva process {c.name} --prefix replay.{run_name}."
+            f"written to raw topics replay.{run_name}.raw.{c.raw_city}.*; process them: tilannekuva process {c.name} --prefix replay.{run_name}."
         )
         return
     net = load_network(c, network)
-    fuse = replays.with_fleet(fleet)
-    summary = replays.to_folder(paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated, fuse=fuse)
+    summary = replays.to_folder(
+        paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated,
+        observe=parameters.observe, fuse=parameters.fuse, days=days,
+    )  # fmt: skip
     click.echo(summary)

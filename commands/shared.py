@@ -43,6 +43,24 @@ def load_network(city: City, folder: Path | None) -> Any:
     return store.load(folder)
 
 
+def values_of(settings: Sequence[str]) -> dict[str, object]:
+    """``KEY=VALUE`` texts; values are JSON, or text where they are not.
+
+    Raises:
+        ConfigError: one without ``=``.
+    """
+    out: dict[str, object] = {}
+    for s in settings:
+        key, eq, value = s.partition("=")
+        if not eq:
+            raise ConfigError("command line", "--set", s, "KEY=VALUE")
+        try:
+            out[key] = json.loads(value)
+        except ValueError:
+            out[key] = value
+    return out
+
+
 def load_cities(names: Sequence[str], settings: Sequence[str] = ()) -> list[City]:
     """Cities with ``--set KEY=VALUE`` applied; values are JSON, or text where they are not. ``CITY:KEY=VALUE`` is for that one alone.
 
@@ -57,12 +75,8 @@ def load_cities(names: Sequence[str], settings: Sequence[str] = ()) -> list[City
         city, colon, rest = key.rpartition(":")
         if not eq or (colon and city not in own):
             raise ConfigError("command line", "--set", s, f"KEY=VALUE, or CITY:KEY=VALUE with a city of {', '.join(own)}")
-        try:
-            meant: object = json.loads(value)
-        except ValueError:
-            meant = value
         for overrides in [own[city]] if colon else own.values():
-            overrides[rest] = meant
+            overrides |= values_of([f"{rest}={value}"])
     return [cities.load(n, own[Path(n).stem] or None) for n in names]
 
 

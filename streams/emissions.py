@@ -51,6 +51,8 @@ class EmissionSettings:
 
     #: A fleet of one's own; None: the city's, by date.
     fleet: Fleet | None = None
+    #: The city's fleet as it is, or is expected to be, in this year, on the same day; None: of the day itself.
+    fleet_year: int | None = None
     #: Shares of its streams by road class; None: ``composition.csv``, or the one stream that is not buses.
     mix: Mapping[str, Mapping[str, float]] | None = None
     #: 0: EMEP/EEA alone; 1: HBEFA4; 0.5: the geometric mean of the two official models, since nothing says which is nearer to the street.
@@ -64,6 +66,10 @@ class EmissionSettings:
     #: Powertrain of vehicles that are known: vehicle_id -> one of ``fleets.POWERTRAINS``.
     powertrains: Mapping[str, str] = field(default_factory=dict)
     flows: FlowsSettings = field(default_factory=FlowsSettings)
+
+    def __post_init__(self) -> None:
+        if self.fleet_year is not None and not 2015 <= self.fleet_year <= 2099:
+            raise ValueError(f"fleet_year = {self.fleet_year}, expected 2015 to 2099: the tables hold these")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +165,14 @@ class Emitter:
     def rates_of(self, end_ms: int) -> Rates:
         """Lookups at the end of a window; made anew only when the temperature or the day's fleet changes."""
         day, conditions = self._day(end_ms), self.conditions(end_ms)
-        fleet = self.settings.fleet or fleet_of(self.city.name, day)
+        of = day if self.settings.fleet_year is None else day.replace(self.settings.fleet_year, day.month, min(day.day, 28))
+        fleet = self.settings.fleet or fleet_of(self.city.name, of)
         key = (fleet.name, conditions.temperature_c, conditions.temperature_source, conditions.grid_g_per_kwh)
         found = self._rates.get(key)
         if found is None:
             if len(self._rates) > 8:
                 self._rates.clear()
-            found = self._rates[key] = rates(fleet, self.city.name, day, conditions, self.settings.mix)
+            found = self._rates[key] = rates(fleet, self.city.name, of, conditions, self.settings.mix)
         return found
 
     def rates(self) -> list[Rates]:

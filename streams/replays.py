@@ -1,12 +1,11 @@
-"""Replays: a recording through the core, into files or into Kafka topics of its own."""
+"""Replays: a recording or an archive through the core, into files or into Kafka topics of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,10 @@ from models.emissions.lookup import NoSuchRow
 from models.errors import ConfigError
 from models.explain import STANDS, Evidence, decode
 from models.topics import raw_topic
+from streams import manifest
 from streams.admin import ensure_topics
+from streams.archive_log import ArchivedLog, is_archive
+from streams.bar import Bar
 from streams.emissions import EmissionSettings
 from streams.fleets import split
 from streams.fuse import FuseSettings
@@ -33,6 +35,7 @@ from streams.ground import ObserveSettings
 from streams.offline import Run, end_of_log
 from streams.offline import replay as drive
 from streams.tables import ParquetSink
+from streams.whatif import Parameters
 
 #: Products of the emission step, of lines and of the day.
 EMISSIONS = ("emission-segment", "emission-area", "emission-vehicle", "area-state", "line-fluency", "city-day")
@@ -42,18 +45,39 @@ NEVER_MS = 1 << 60
 WAIT_MS = 2_000
 
 
-def log_of(paths: Sequence[Path], city: City, *, max_items: int, simulated: bool) -> Iterator[tuple[str, int, Envelope]]:
-    """Envelopes and ticks of recordings, in log order, on all raw partitions of the city.
+def log_of(
+    paths: Sequence[str | Path], city: City, *, max_items: int, simulated: bool, days: Sequence[str] = ()
+) -> Iterator[tuple[str, int, Envelope]]:
+    """Envelopes and ticks of recordings or of an archive, in log order, on all raw partitions of the city.
+
+    Args:
+        paths: recordings; or one archive, whose envelopes are as they were written.
+        max_items: most messages in an envelope that is made of recordings.
+        simulated: say that all of it is.
+        days: UTC days of receipt, of an archive.
 
     Raises:
-        ConfigError: not a recording, or of a feed that the city does not have.
+        ConfigError: not a recording, or of a feed that the city does not have; an archive among other things, or without raw rows of the city.
     """
+    found = _archived(paths, city, days) or _recorded([Path(p) for p in paths], city, max_items)
+    for feed, partition, envelope in found:
+        yield feed, partition, msgspec.structs.replace(envelope, simulated=True) if simulated else envelope
+
+
+def _archived(paths: Sequence[str | Path], city: City, days: Sequence[str]) -> ArchivedLog | None:
+    if not any(is_archive(p) for p in paths):
+        if days:
+            raise ConfigError("command line", "--day", ", ".join(days), "an archive: recordings are replayed whole")
+        return None
+    if len(paths) > 1:
+        raise ConfigError("command line", "PATH", " ".join(map(str, paths)), "one archive, or recordings alone")
+    return ArchivedLog(paths[0], city, days)
+
+
+def _recorded(paths: Sequence[Path], city: City, max_items: int) -> Iterator[tuple[str, int, Envelope]]:
     plan = recordings.plan(list(paths), city)
     feeds = [f.name for f in city.feeds]
-    for feed, partition, envelope in recordings.envelopes(
-        recordings.read(plan, city), city, feeds, max_items=max_items, max_wait_ms=WAIT_MS
-    ):
-        yield feed, partition, msgspec.structs.replace(envelope, simulated=True) if simulated else envelope
+    return recordings.envelopes(recordings.read(plan, city), city, feeds, max_items=max_items, max_wait_ms=WAIT_MS)
 
 
 def with_fleet(path: Path | None) -> FuseSettings:
@@ -74,20 +98,24 @@ def with_fleet(path: Path | None) -> FuseSettings:
 
 
 def to_folder(
-    paths: Sequence[Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200, simulated: bool = False,
-    observe: ObserveSettings | None = None, fuse: FuseSettings | None = None,
+    paths: Sequence[str | Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200,
+    simulated: bool = False, observe: ObserveSettings | None = None, fuse: FuseSettings | None = None, days: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    """One Parquet file a product, ``segments.geojson`` and ``summary.json``. Returns the summary as text for people."""
-    fuse = fuse or FuseSettings()
+    """One Parquet file a product, ``segments.geojson``, ``summary.json`` and ``manifest.json``. Returns the summary as text for people."""
+    parameters = Parameters(observe or ObserveSettings(), fuse or FuseSettings())
+    archived = _archived(paths, city, days)
+    inputs = archived.hashes() if archived is not None else manifest.files([Path(p) for p in paths])
+    options = {"simulated": simulated, "provisional": provisional, "days": sorted(days), "envelope": max_items}
+    made = manifest.manifest(inputs, city, network, parameters, options)
     if not provisional:
-        fuse = dataclasses.replace(fuse, provisional_ms=NEVER_MS)
-    run = Run(city, network, observe or ObserveSettings(), fuse)
-    envelopes = log_of(paths, city, max_items=max_items, simulated=simulated)
+        parameters = dataclasses.replace(parameters, fuse=dataclasses.replace(parameters.fuse, provisional_ms=NEVER_MS))
+    run = Run(city, network, parameters.observe, parameters.fuse)
+    envelopes = log_of(paths, city, max_items=max_items, simulated=simulated, days=days)
     sink = ParquetSink(folder)
-    progress = _progress()
-    for out in drive(run, envelopes, progress):
-        for product, outs in out.records.items():
-            sink.add(product, outs)
+    with Bar(envelopes, *_length(paths, archived)) as bar:
+        for out in drive(run, bar):
+            for product, outs in out.records.items():
+                sink.add(product, outs)
     sink.close(("segment-state", "vehicle-position", "sensor-observation", "feed-health", "dead-letter", "late", *EMISSIONS))
     factors = {
         r.factor_rows: {"fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "rows": r.row_ids()} for r in run.fuser.emitter.rates()
@@ -103,6 +131,7 @@ def to_folder(
         "feeds": {feed: {k: getattr(t, k) for k in t.__slots__} for feed, t in run.tally().items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    manifest.write(manifest.with_outputs(made, folder), folder)
     lines = [f"{folder}: " + ", ".join(f"{n:,} {p}" for p, n in sorted(sink.counts.items()))]
     for feed, t in run.tally().items():
         lines.append(f"  {feed}: " + ", ".join(f"{getattr(t, k):,} {k}" for k in t.__slots__))
@@ -113,7 +142,7 @@ def evidence_of_recording(paths: Sequence[Path], city: City, network: Network, w
     """Evidence of the minutes up to ``window`` that a record of it may stand on, from a recording through the whole core."""
     fuse = dataclasses.replace(FuseSettings(), provisional_ms=NEVER_MS, evidence=True)
     heard: list[Evidence] = []
-    for out in drive(Run(city, network, ObserveSettings(), fuse), log_of(paths, city, max_items=200, simulated=False), _progress()):
+    for out in drive(Run(city, network, ObserveSettings(), fuse), log_of(paths, city, max_items=200, simulated=False)):
         minutes = [int(o.key.partition(b":")[0]) for o in out.records.get("evidence", ())]
         heard += [decode(o.value) for o, w in zip(out.records.get("evidence", ()), minutes, strict=True) if window - STANDS < w <= window]
         if minutes and max(minutes) > window:
@@ -121,24 +150,16 @@ def evidence_of_recording(paths: Sequence[Path], city: City, network: Network, w
     return heard
 
 
-def _progress() -> Callable[[int], None] | None:
-    """A line that tells how far log time has come, on a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    last = 0
-
-    def show(log_ms: int) -> None:
-        nonlocal last
-        if log_ms - last >= 10_000:
-            last = log_ms
-            sys.stderr.write(f"\r{rfc3339(log_ms)} ")
-            sys.stderr.flush()
-
-    return show
+def _length(paths: Sequence[str | Path], archived: ArchivedLog | None) -> tuple[int, bool]:
+    """How long a log is, and whether that counts messages of an archive; else bytes of recordings, of which the messages are the most part."""
+    if archived is not None:
+        return archived.rows(), True
+    files = (f for p in map(Path, paths) for f in (p.rglob("*") if p.is_dir() else [p]))
+    return sum(f.stat().st_size for f in files if f.is_file()), False
 
 
 async def to_kafka(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     city: City,
     bootstrap: str,
     run: str,
@@ -147,9 +168,17 @@ async def to_kafka(
     max_items: int,
     simulated: bool,
     stop: asyncio.Event,
+    go: asyncio.Event | None = None,
+    days: Sequence[str] = (),
 ) -> None:
-    """The recording's envelopes onto raw topics of the run, and at the end the ticks that close every window."""
-    prefix = f"replay.{run}."
+    """The envelopes onto raw topics of the run, and at the end the ticks that close every window.
+
+    Args:
+        speed: times as fast as they were received; None: as fast as it goes.
+        stop: set to end early: the rest is not sent, and no window is closed.
+        go: while it is cleared the replay pauses; log time stands still with it.
+    """
+    prefix, archived = f"replay.{run}.", _archived(paths, city, days)
     await ensure_topics(bootstrap, city, prefix)
     producer = make_producer(bootstrap, f"tilannekuva-replay-{run}")
     await producer.start()
@@ -157,13 +186,17 @@ async def to_kafka(
     try:
         sent: list[Any] = []
         begin_s, first_ms, last_ms = loop.time(), None, 0
-        for feed, partition, e in log_of(paths, city, max_items=max_items, simulated=simulated):
+        for feed, partition, e in Bar(log_of(paths, city, max_items=max_items, simulated=simulated, days=days), *_length(paths, archived)):
+            if go is not None and not go.is_set():
+                paused_s = loop.time()
+                await asyncio.wait([asyncio.ensure_future(w) for w in (go.wait(), stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+                begin_s += loop.time() - paused_s
             if stop.is_set():
                 break
             first_ms = e.ingest_ms if first_ms is None else first_ms
             if speed:
                 await asyncio.sleep(max(0.0, (e.ingest_ms - first_ms) / 1000 / speed - (loop.time() - begin_s)))
-            sent.append(await _send(producer, raw_topic(city.name, feed, prefix), partition, e))
+            sent.append(await _send(producer, raw_topic(city.raw_city, feed, prefix), partition, e))
             last_ms = max(last_ms, e.ingest_ms)
             if len(sent) >= 1000:
                 await asyncio.gather(*sent)
@@ -174,7 +207,7 @@ async def to_kafka(
             for f in city.feeds:
                 for p in range(f.partitions):
                     tick = Envelope(SCHEMA, city.name, f.name, f.family, "tick", end_ms, (), Source(), simulated)
-                    await (await _send(producer, raw_topic(city.name, f.name, prefix), p, tick))
+                    await (await _send(producer, raw_topic(city.raw_city, f.name, prefix), p, tick))
     finally:
         await producer.stop()
 

@@ -1,0 +1,62 @@
+"""An archive of raw topics replayed is the recording replayed, to the byte; another fleet year changes emissions and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectors.envelope import encode
+from geo.network import Network
+from models.errors import ConfigError
+from streams import replays
+from streams.archive_files import Files, Source
+from streams.archive_rows import Row
+from streams.archive_store import Store
+from streams.whatif import Parameters, changed
+from tests.streams import world
+
+
+def archived(tmp_path: Path, recording: Path) -> Path:
+    """The raw topics that the recording makes, in batches of a few messages."""
+    city = world.city(tmp_path)
+    rows: dict[tuple[str, int], list[Row]] = {}
+    for feed, partition, e in replays.log_of([recording], city, max_items=200, simulated=True):
+        held = rows.setdefault((feed, partition), [])
+        held.append(Row(len(held), e.ingest_ms, None, encode(e), None))
+    store = Store(tmp_path / "archive", make=True)
+    for (feed, partition), found in rows.items():
+        files = Files.open(store, Source("toytown", "raw", f"raw.toytown.{feed}", "CC-BY-4.0", ("Nobody",), feed, True), partition)
+        for at in range(0, len(found), 40):
+            files.write(found[at : at + 40], 0)
+        for parts in files.mergeable(fan_in=3, most_bytes=1 << 30, closed=lambda day: False):
+            files.merge(parts)
+    return tmp_path / "archive"
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((folder / "manifest.json").read_text())["outputs"]
+    return found
+
+
+def test_an_archive_and_its_recording_give_the_same_bytes_and_a_fleet_year_changes_emissions_alone(tmp_path: Path) -> None:
+    network: Network = world.network()
+    recording = world.write_recording(world.recording(seconds=240, gtfs_rt_every=5), tmp_path / "recording")
+    city, where = world.city(tmp_path), archived(tmp_path, recording)
+    replays.to_folder([recording], city, network, tmp_path / "a", simulated=True)
+    replays.to_folder([where], city, network, tmp_path / "b", simulated=True)
+    replays.to_folder([where], city, network, tmp_path / "c", simulated=True)
+    later = changed(Parameters(), {"emissions.fleet_year": 2030})
+    replays.to_folder([where], city, network, tmp_path / "d", simulated=True, fuse=later.fuse)
+    assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
+    assert (tmp_path / "b" / "manifest.json").read_bytes() == (tmp_path / "c" / "manifest.json").read_bytes()
+    differ = {n for n, h in outputs(tmp_path / "d").items() if outputs(tmp_path / "b")[n] != h}
+    assert "emission-segment.parquet" in differ
+    assert all(n.startswith(("emission-", "city-day")) for n in differ), differ
+
+
+@pytest.mark.parametrize("key", ["fusion.half_lives", "emissions.fleet", "observe.track", "fuse.lateness_ms"])
+def test_a_parameter_that_is_none_is_named(key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        changed(Parameters(), {key: 1})
