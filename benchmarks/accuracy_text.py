@@ -43,8 +43,8 @@ segment in one minute is mostly the red light it met; sums over the street are n
 - Less than two square kilometres of one city. The parameters were fitted on other seeds of the same streets; on real streets their limits, signals and classes are as good as the map.
 - Confidence is calibrated on these runs. On streets that nothing has seen (`inferred`) it says how good the formula is there, in a simulation whose drivers keep the limit.
 - The car truth of one minute rests on few cars; the confidence is fitted half to single minutes and half to five, and lies between the two.
-- A blocked lane (minute 42 of each run) shows in none of the streams: the published loop speeds stay at 24-28 km/h, buses pass at their usual speed, and the true mean of
-  the edge falls only because the standing vehicle is counted. It is not flagged; what the detector tells are queues that form.
+- A blocked lane (minute 42 of each run) hardly shows in the streams: see the tables of what vehicles and sites on that edge said before it and while it lasted. The true mean of the edge falls
+  mostly because the standing vehicle is counted. What the detector tells are queues that form; it publishes them as situations with their evidence (`streams/incidents.py`).
 """
 
 
@@ -83,12 +83,22 @@ def write(groups: dict[str, dict[str, Any]], said: dict[str, dict[str, float]], 
         out.append(
             f"\nConfidence (probability that the truth lies within the larger of 15 % and 3 km/h): calibration error {c['five minutes']:.3f} against "
             f"five minutes, {c['one minute']:.3f} against single minutes. Below the 20 % quantile lie {p20:.0%} of the five-minute truths, below the 80 % quantile {p80:.0%}. "
-            f"Matched to the right street: {f['matched']:.1%} of the messages with a position.\n\n"
+            "\n\n"
+        )
+        kinds = {"shapes": "along the shapes of their lines", "free": "freely, as if no line were known"}
+        out.append(
+            "Matched to the right way (the OSM way of the segment is one of the true edge, in a junction of the edge before or after it), one fix in 1, 10 and 30 s"
+            + ("" if len(runs) and "harsh" not in runs else "; here no vehicle tells more than one in 10 s")
+            + ": "
+            + "; ".join(f"{text} {', '.join(f'{x:.1%}' for x in f['matched'][kind].values())}" for kind, text in kinds.items())
+            + ".\n\n"
         )
         flow = f["flow"]
         out.append(
-            f"Flow, median error against that of all vehicles: {flow['counted']:.1%} on edges with a loop, {flow['not counted']:.1%} without one, where a single vehicle in five minutes counts as "
-            f"much as a hundred; {flow['not counted, in use']:.1%} of those where the speed is scored (30 vehicle-seconds or more).\n\n"
+            f"Flow, median error against that of all vehicles in five minutes: {flow['counted']:.1%} on edges with a loop. Without one: {flow['scored']:.1%} where speed is scored too (edges of 20 m or "
+            f"more, 30 vehicle-seconds or more; the mean per lane of the three nearest loops, from their true counts, errs by {flow['near loops']:.1%} there), {flow['long']:.1%} on all edges of 20 m or "
+            f"more, where one vehicle in five minutes counts as much as a hundred, {flow['all']:.1%} on all edges, 0.2 m long ones too, whose flow by Edie's formula is several times the number "
+            "of vehicles that entered them.\n\n"
         )
         w = f["falls"]
         blocked = ["not told" if x is None else f"after {x:.0f} s" for x in w["blocked lanes told"]]
@@ -96,6 +106,10 @@ def write(groups: dict[str, dict[str, Any]], said: dict[str, dict[str, float]], 
             f"Sudden falls of speed (`models/falls.py`): {w['told']} told in {w['hours']:.0f} hours, {w['borne out']} borne out by the truth (below 60 % of the mean of 3 to 12 minutes "
             f"before), {w['not']} not ({w['not'] / w['hours']:.1f} an hour). The blocked lane, run by run: {', '.join(blocked)}.\n\n"
         )
+        out.append(_row(["blocked lane: km/h before / while it lasts", *f["lanes"][0]]) + _row(["---"] * (1 + len(f["lanes"][0]))))
+        for run, lane in zip(f["runs"], f["lanes"], strict=True):
+            out.append(_row([run, *(" / ".join("-" if x != x else f"{x:.1f}" for x in pair) for pair in lane.values())]))
+        out.append("\n")
         out.append(_row(["confidence from", "rows", "mean confidence", "within the band"]) + _row(["---"] * 4))
         for r in c["table"]:
             out.append(_row([f"{r['from']:.1f}", f"{r['rows']:,}", f"{r['said']:.2f}", f"{r['true']:.2f}"]))

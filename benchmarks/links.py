@@ -1,0 +1,179 @@
+"""Real departures on real road links: 12 runs of bus 2510 of 23 September 2020 (HFP, HSL, CC BY 4.0) on the Digiroad links of Helsinki (Fintraffic, CC BY 4.0).
+
+    python benchmarks/links.py ../shared/networks/hfp_2510_2020-09-23
+
+Each run is matched freely, as if no line were known: the recording has neither speed nor heading, and its odometer is used for nothing but the comparison. The links cover
+the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the sums that the picture is made from, boarding included.
+Those by the odometer: its reading, stretched to the length of the matched way between the run's first and last link, says when each link's end was passed.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import shapely
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from connectors.cities import load
+from connectors.envelope import SCHEMA, Envelope, Item
+from geo import assemble, polylines, store
+from geo.network import Network
+from geo.project import Plane
+from models.clock import parse_ms, rfc3339
+from streams import partial as wire
+from streams.cells import DWELL, TIME
+from streams.ground import Ground
+from streams.observe import Observer
+
+#: The rest of the city file does not matter here: its border would leave out what lies beyond.
+CITY = load("helsinki", {"feeds.hfp.partitions": 1, "area": None})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One departure."""
+
+    start: str
+    fixes: int  #: within 50 m of a link
+    near: float  #: share of them within 20 m of the link they were put on
+    links: list[int]  #: in order, runs of the same link once
+    breaks: int  #: links that do not begin where the one before ends
+    ours_s: np.ndarray  #: travel time of each link that was driven whole
+    odometer_s: np.ndarray
+    length_m: np.ndarray
+
+
+def network(folder: Path) -> Network:
+    """Digiroad links as segments; those open to both directions twice."""
+    streets = []
+    for row in csv.DictReader((folder / "link.csv").open(encoding="utf-8")):
+        points = shapely.get_coordinates(shapely.from_wkt(row["geom_wkt"]))
+        a, b = (tuple(np.rint(p).astype(int).tolist()) for p in (points[0], points[-1]))
+        both, name = row["oneway"] != "TRUE", row["link_label"] or None
+        f, back = f"d{row['link_id']}_f", f"d{row['link_id']}_b"
+        streets.append(assemble.Street(f, points, a, b, "secondary", opposite=back if both else None, name=name))
+        if both:
+            streets.append(assemble.Street(back, points[::-1], b, a, "secondary", opposite=f, name=name))
+    licence = ("Digiroad, Finnish Transport Infrastructure Agency", "CC-BY-4.0", "© Finnish Transport Infrastructure Agency, Digiroad, CC BY 4.0")
+    return store.versioned(
+        Network("helsinki", "", "EPSG:3067", assemble.segments(streets), assemble.no_shapes(), assemble.no_schedule(), *licence)
+    )
+
+
+def departures(folder: Path) -> dict[str, list[tuple[int, float, bool, float, float]]]:
+    """Start -> (ms, odometer, doors open, east, north) in order; standing fixes that were merged are told every 5 s again."""
+    starts = {r["jrnid"]: r["start_tst"] for r in csv.DictReader((folder / "jrn_2510_1_2020-09-23.csv").open())}
+    out: dict[str, list[tuple[int, float, bool, float, float]]] = defaultdict(list)
+    with gzip.open(folder / "obs_2510_1_2020-09-23.csv.gz", "rt") as file:
+        for r in csv.DictReader(file):
+            if not r["X"] or not r["odo"]:
+                continue
+            at = (float(r["odo"]), r["drst"] == "TRUE", float(r["X"]), float(r["Y"]))
+            ms, lasts_s = parse_ms(r["tst"]), float(r["represents_time_s"] or 0)
+            for k in range(0, max(round(lasts_s), 1), 5):
+                out[starts[r["jrnid"]]].append((ms + 1000 * k, *at))
+    return {k: sorted(v) for k, v in sorted(out.items())}
+
+
+def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, float, bool, float, float]]) -> Run:
+    """Match one departure."""
+    plane, lines = Plane(net.crs), net.segments.geometry
+    owner = np.repeat(np.arange(len(lines)), np.diff(lines.start))
+    tree = shapely.STRtree(shapely.linestrings(np.column_stack([lines.east_m, lines.north_m]), indices=owner))
+    points = shapely.points([r[3] for r in rows], [r[4] for r in rows])
+    here = {k for k in tree.query(points, "dwithin", 50.0)[0].tolist()}
+    o, cells = Observer(CITY, "hfp", 0, ground), {}
+    placed: dict[int, tuple[int, float]] = {}
+    row_of = {i: k for k, i in enumerate(net.segments.segment_id)}
+    for k, (ms, odometer, doors, east, north) in enumerate(rows):
+        (lat,), (lon,) = plane.to_wgs84(np.array([east]), np.array([north]))
+        body: dict[str, Any] = {
+            "dir": "1", "oper": 22, "veh": 1, "tst": rfc3339(ms), "tsi": ms // 1000, "lat": float(lat), "long": float(lon), "odo": odometer,
+            "drst": int(doors), "oday": start[:10], "start": start[11:16], "route": "2510", "loc": "GPS", "jrn": 1, "line": 1, "desi": "510",
+        }  # fmt: skip
+        topic = f"/hfp/v2/journey/ongoing/vp/bus/0022/00001/2510/1/Itälahti/{start[11:16]}/1/0/60;24/19/75/80"
+        item = Item(ms + 500, topic, json.dumps({"VP": body}).encode())
+        out = o.feed_envelope(Envelope(SCHEMA, "helsinki", "hfp", "hfp", "messages", ms + 500, (item,)), k)
+        for record in out.records.get("vehicle-position", ()):
+            p = msgspec.json.decode(record.value)
+            if "segment_id" in p:
+                placed[k] = (row_of[p["segment_id"]], p["offset_m"])
+        if k % 20 == 0 or k == len(rows) - 1:
+            told = wire.decode(o.flush()).rows()
+            cells.update({(int(w), int(s)): x for w, s, x in zip(told.window, told.segment, told.sums, strict=True)})
+    fixes = sorted(here)
+    off = [shapely.distance(points[k], shapely.linestrings(polylines.coordinates(lines, placed[k][0]))) for k in fixes if k in placed]
+    links: list[int] = []
+    for k in sorted(placed):
+        if not links or links[-1] != placed[k][0]:
+            links.append(placed[k][0])
+    links = _with_short_ones(net, ground, links)
+    s = net.segments
+    breaks = sum(int(s.to_node[a] != s.from_node[b]) for a, b in zip(links, links[1:], strict=False))
+    seconds: dict[int, float] = defaultdict(float)
+    for (_, segment), x in cells.items():
+        seconds[segment] += (x[TIME] + x[DWELL]) / 1000.0
+    return Run(start, len(fixes), float((np.array(off) <= 20.0).sum() / len(fixes)), links, breaks, *_times(net, links, placed, rows, seconds))
+
+
+def _with_short_ones(net: Network, ground: Ground, links: list[int]) -> list[int]:
+    """Between two fixes a bus passes whole links of a few metres: the way through them is the network's."""
+    out = links[:1]
+    for link in links[1:]:
+        way = None
+        if net.segments.to_node[out[-1]] != net.segments.from_node[link]:
+            way = ground.matching.graph.path(1, out[-1], link, 300.0)
+        out += way[1:] if way is not None else [link]
+    return out
+
+
+def _times(
+    net: Network, links: list[int], placed: dict[int, tuple[int, float]], rows: list[tuple[int, float, bool, float, float]], seconds: dict[int, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the links driven once and whole: our times, those by the odometer, lengths."""
+    length = net.segments.length_m
+    none = np.empty(0)
+    keys = sorted(placed)
+    if len(links) < 3 or not keys:
+        return none, none, none
+    begin = np.r_[0.0, np.cumsum(length[links])]
+    first, last = keys[0], keys[-1]
+    d0, d1 = placed[first][1], begin[len(links) - 1] + placed[last][1]
+    odometer = np.maximum.accumulate(np.array([rows[k][1] for k in keys]))
+    t = np.array([rows[k][0] for k in keys]) / 1000.0
+    if odometer[-1] <= odometer[0]:
+        return none, none, none
+    along = d0 + (odometer - odometer[0]) * (d1 - d0) / (odometer[-1] - odometer[0])
+    # a standing bus has many times at one place: the link's end is passed at the last of them
+    passed = np.array([np.interp(b, along + 1e-6 * np.arange(len(along)), t) for b in begin])
+    whole = [j for j in range(1, len(links) - 1) if links.count(links[j]) == 1 and seconds.get(links[j], 0.0) > 0]
+    ours = np.array([seconds[links[j]] for j in whole])
+    return ours, np.array([passed[j + 1] - passed[j] for j in whole]), length[[links[j] for j in whole]]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    net = network(folder)
+    ground = Ground(net)
+    for start, rows in departures(folder).items():
+        r = measure(net, ground, start, rows)
+        long = r.length_m >= 50.0
+        error = np.abs(r.ours_s[long] / r.odometer_s[long] - 1)
+        print(
+            f"{start}: {r.fixes:,} fixes, {r.near:.1%} within 20 m; {len(r.links)} links, {r.breaks} breaks, {len(r.links) - len(set(r.links))} driven again; {long.sum()} links of 50 m or more driven "
+            f"whole: median error {np.median(error):.1%}, together {r.ours_s.sum() / r.odometer_s.sum() - 1:+.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
