@@ -1,9 +1,10 @@
 """Real departures on real road links: 12 runs of bus 2510 of 23 September 2020 (HFP, HSL, CC BY 4.0) on the Digiroad links of Helsinki (Fintraffic, CC BY 4.0).
 
-    python benchmarks/links.py ../shared/networks/hfp_2510_2020-09-23
+    python benchmarks/links.py ../shared/networks/hfp_2510_2020-09-23 [HSL_linjat.zip]
 
-Each run is matched freely, as if no line were known: the recording has neither speed nor heading, and its odometer is used for nothing but the comparison. The links cover
-the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the sums that the picture is made from, boarding included.
+With HSL's drawn lines the shape of line 2510 is laid onto the links and runs are followed along it, as in a city that knows its lines; without, they are matched freely, which is hard
+here: the recording has neither speed nor heading. The links cover the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the
+sums that the picture is made from, boarding included.
 Those by the odometer: its reading, stretched to the length of the matched way between the run's first and last link, says when each link's end was passed.
 """
 
@@ -15,6 +16,7 @@ import json
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from connectors.cities import load
 from connectors.envelope import SCHEMA, Envelope, Item
-from geo import assemble, polylines, store
-from geo.network import Network
+from geo import assemble, lines, polylines, shapematch, store
+from geo.network import Network, Schedule
 from geo.project import Plane
 from models.clock import parse_ms, rfc3339
 from streams import partial as wire
@@ -53,8 +55,8 @@ class Run:
     length_m: np.ndarray
 
 
-def network(folder: Path) -> Network:
-    """Digiroad links as segments; those open to both directions twice."""
+def network(folder: Path, drawn: Path | None = None) -> Network:
+    """Digiroad links as segments; those open to both directions twice. ``drawn``: HSL's lines, for the shape of 2510."""
     streets = []
     for row in csv.DictReader((folder / "link.csv").open(encoding="utf-8")):
         points = shapely.get_coordinates(shapely.from_wkt(row["geom_wkt"]))
@@ -64,10 +66,20 @@ def network(folder: Path) -> Network:
         streets.append(assemble.Street(f, points, a, b, "secondary", opposite=back if both else None, name=name))
         if both:
             streets.append(assemble.Street(back, points[::-1], b, a, "secondary", opposite=f, name=name))
-    licence = ("Digiroad, Finnish Transport Infrastructure Agency", "CC-BY-4.0", "© Finnish Transport Infrastructure Agency, Digiroad, CC BY 4.0")
-    return store.versioned(
-        Network("helsinki", "", "EPSG:3067", assemble.segments(streets), assemble.no_shapes(), assemble.no_schedule(), *licence)
+    licence = (
+        "Digiroad, Finnish Transport Infrastructure Agency",
+        "CC-BY-4.0",
+        "© Finnish Transport Infrastructure Agency, Digiroad, CC BY 4.0",
     )
+    segments = assemble.segments(streets)
+    if drawn is None:
+        return store.versioned(Network("helsinki", "", "EPSG:3067", segments, assemble.no_shapes(), assemble.no_schedule(), *licence))
+    plane = Plane("EPSG:3067")
+    mine = [x for x in lines.drawn_lines(lines.read_table(drawn), plane, drawn.name) if (x.route_id, x.direction_id) == ("2510", 0)]
+    points = [np.concatenate(x.parts) for x in mine]
+    shapes = assemble.shapes([x.shape_id for x in mine], points, shapematch.match(points, ["bus"] * len(mine), segments))
+    schedule = Schedule({}, {}, {("2510", 0): tuple(range(len(mine)))})
+    return store.versioned(Network("helsinki", "", "EPSG:3067", segments, shapes, schedule, *licence))
 
 
 def departures(folder: Path) -> dict[str, list[tuple[int, float, bool, float, float]]]:
@@ -87,11 +99,11 @@ def departures(folder: Path) -> dict[str, list[tuple[int, float, bool, float, fl
 
 def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, float, bool, float, float]]) -> Run:
     """Match one departure."""
-    plane, lines = Plane(net.crs), net.segments.geometry
-    owner = np.repeat(np.arange(len(lines)), np.diff(lines.start))
-    tree = shapely.STRtree(shapely.linestrings(np.column_stack([lines.east_m, lines.north_m]), indices=owner))
+    plane, g = Plane(net.crs), net.segments.geometry
+    owner = np.repeat(np.arange(len(g)), np.diff(g.start))
+    tree = shapely.STRtree(shapely.linestrings(np.column_stack([g.east_m, g.north_m]), indices=owner))
     points = shapely.points([r[3] for r in rows], [r[4] for r in rows])
-    here = {k for k in tree.query(points, "dwithin", 50.0)[0].tolist()}
+    here = set(tree.query(points, "dwithin", 50.0)[0].tolist())
     o, cells = Observer(CITY, "hfp", 0, ground), {}
     placed: dict[int, tuple[int, float]] = {}
     row_of = {i: k for k, i in enumerate(net.segments.segment_id)}
@@ -112,18 +124,20 @@ def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, floa
             told = wire.decode(o.flush()).rows()
             cells.update({(int(w), int(s)): x for w, s, x in zip(told.window, told.segment, told.sums, strict=True)})
     fixes = sorted(here)
-    off = [shapely.distance(points[k], shapely.linestrings(polylines.coordinates(lines, placed[k][0]))) for k in fixes if k in placed]
+    off = [shapely.distance(points[k], shapely.linestrings(polylines.coordinates(g, placed[k][0]))) for k in fixes if k in placed]
     links: list[int] = []
     for k in sorted(placed):
         if not links or links[-1] != placed[k][0]:
             links.append(placed[k][0])
     links = _with_short_ones(net, ground, links)
     s = net.segments
-    breaks = sum(int(s.to_node[a] != s.from_node[b]) for a, b in zip(links, links[1:], strict=False))
+    breaks = sum(int(s.to_node[a] != s.from_node[b]) for a, b in pairwise(links))
     seconds: dict[int, float] = defaultdict(float)
     for (_, segment), x in cells.items():
         seconds[segment] += (x[TIME] + x[DWELL]) / 1000.0
-    return Run(start, len(fixes), float((np.array(off) <= 20.0).sum() / len(fixes)), links, breaks, *_times(net, links, placed, rows, seconds))
+    return Run(
+        start, len(fixes), float((np.array(off) <= 20.0).sum() / len(fixes)), links, breaks, *_times(net, links, placed, rows, seconds)
+    )
 
 
 def _with_short_ones(net: Network, ground: Ground, links: list[int]) -> list[int]:
@@ -138,7 +152,11 @@ def _with_short_ones(net: Network, ground: Ground, links: list[int]) -> list[int
 
 
 def _times(
-    net: Network, links: list[int], placed: dict[int, tuple[int, float]], rows: list[tuple[int, float, bool, float, float]], seconds: dict[int, float]
+    net: Network,
+    links: list[int],
+    placed: dict[int, tuple[int, float]],
+    rows: list[tuple[int, float, bool, float, float]],
+    seconds: dict[int, float],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the links driven once and whole: our times, those by the odometer, lengths."""
     length = net.segments.length_m
@@ -163,7 +181,7 @@ def _times(
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    net = network(folder)
+    net = network(folder, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
     ground = Ground(net)
     for start, rows in departures(folder).items():
         r = measure(net, ground, start, rows)

@@ -133,7 +133,7 @@ def play(i: Incidents, notices: tuple[NoticeRow, ...] = (), minutes: int = 60) -
     speed = np.full(len(kit.network().segments), 35.0)
     out = []
     for m in range(minutes):
-        obs = standing(3.0, 110.0) if 20 <= m < 35 else standing(380.0, 42.0)
+        obs = standing(3.0, 110.0) if 20 <= m < 35 else standing(380.0, 32.0)
         for o in i.final(W0 + m, obs, speed, simulated=True):
             assert o.key.decode() == f"tilannekuva/main1_f/{W0 + 21}" or o.value
             out.append((m, json.loads(o.value)))
@@ -174,10 +174,10 @@ def test_an_ended_event_is_deleted_after_a_week_and_a_restored_step_goes_on_alik
             two_state = msgspec.msgpack.decode(msgspec.msgpack.encode(two.export()), strict=False)
             two = incidents()
             two.restore(two_state)
-        obs = standing(3.0, 110.0) if 20 <= m < 35 else standing(380.0, 42.0)
+        obs = standing(3.0, 110.0) if 20 <= m < 35 else standing(380.0, 32.0)
         for i, o in ((one, outs[0]), (two, outs[1])):
             o += i.final(W0 + m, obs, speed, simulated=False)
     assert outs[0] == outs[1]
     assert len(outs[0]) == 2
-    (gone,) = one.final(W0 + 60 + KEPT_MS // 60_000, standing(380.0, 42.0), speed, simulated=False)
+    (gone,) = one.final(W0 + 60 + KEPT_MS // 60_000, standing(380.0, 32.0), speed, simulated=False)
     assert gone.value == b""
