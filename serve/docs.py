@@ -96,6 +96,15 @@ asyncio.run(main())
         ("Python (aiokafka)", "python", python),
         ("kcat", "sh", f"kcat -C -b {kafka_host} -t {topic} -o beginning -u\n"),
     ]
+    parquet = f"{base}/api/v1/cities/{entry.name}/records/{product.name}.parquet"
+    duckdb = f"""import urllib.request
+
+import duckdb
+
+urllib.request.urlretrieve("{parquet}", "{product.name}.parquet")
+print(duckdb.sql("SELECT * FROM '{product.name}.parquet' LIMIT 10"))
+"""
+    out.append(("DuckDB, the newest records as Parquet", "python", duckdb))
     if product.name == "segment":
         return [*out, ("curl", "sh", f"curl --compressed '{base}{entry.rest['segment']}?limit=10'\n")]
     javascript = f'''const stream = new EventSource("{stream}&snapshot=true");

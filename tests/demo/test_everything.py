@@ -122,7 +122,7 @@ async def conforms(port: int, broker: str, request: pytest.FixtureRequest) -> No
             standards = request.getfixturevalue("standards")
             await conformance.check_all(site, standards)
             for city in SIX:
-                await conformance.check_city(site, standards, city)
+                await conformance.check_city(site, standards, city, broken=city == "helsinki")
                 await conformance.check_events(standards, broker, city)
         for city in SIX:
             await conformance.check_examples(site, city)
