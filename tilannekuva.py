@@ -190,12 +190,14 @@ def process(
 @click.option(
     "--keys-only", is_flag=True, help="Without a key nothing is answered but the page, /docs and /healthz; the page's own data neither."
 )
+@with_metrics
 @with_broker
 @with_prefix
 @with_settings
 def serve(
     names: tuple[str, ...], host: str, port: int, background: str | None, public_url: str | None, public_kafka: str | None,
-    archive: str | None, rate_limit: int, api_keys: Path | None, keys_only: bool, broker: str, prefix: str, settings: tuple[str, ...],
+    archive: str | None, rate_limit: int, api_keys: Path | None, keys_only: bool, metrics_host: str, metrics_port: int | None,
+    broker: str, prefix: str, settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Gateway and dashboard of one or more cities."""
     from serve import gateway
@@ -210,6 +212,7 @@ def serve(
         await gateway.serve(
             chosen, broker, host=host, port=port, prefix=prefix, stop=stop, background=background, public_url=public_url,
             public_kafka=public_kafka, per_minute=max(0, rate_limit), archive=archive, keys=keys,
+            metrics_apart=(metrics_host, metrics_port) if metrics_port is not None else None,
         )  # fmt: skip
 
     run(main)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_server
 
 from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
@@ -79,6 +79,7 @@ def make_app(
     archive: History | None = None,
     keys: Keys | None = None,
     door: Door | None = None,
+    metrics_apart: tuple[str, int] | None = None,
 ) -> web.Application:
     """The application.
 
@@ -92,6 +93,7 @@ def make_app(
         archive: what the past is read from; without it there is none.
         keys: of those who have a limit of their own.
         door: whose figures are told with the others.
+        metrics_apart: address and port of a listener of their own for /metrics; without it they are among the pages that everybody may read.
     """
     app = web.Application(middlewares=[errors, limited(RateLimit(per_minute), keys or Keys()), in_time])
     app[PUBLIC] = public or Public()
@@ -130,7 +132,19 @@ def make_app(
     async def show_metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(figures), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    if metrics_apart is None:
+        app.add_routes([web.get("/metrics", show_metrics)])
+    else:
+        host, port = metrics_apart
+        server, thread = start_http_server(port, host, figures)
+
+        async def end_metrics(_: web.Application) -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(5)
+
+        app.on_cleanup.append(end_metrics)
     archived.add_routes(app)
     if archive is not None:
         app[archived.ARCHIVED] = archived.Archived(archive)
@@ -165,6 +179,7 @@ async def serve(
     per_minute: int = 0,
     archive: str | None = None,
     keys: Keys | None = None,
+    metrics_apart: tuple[str, int] | None = None,
 ) -> None:
     """Serve until ``stop`` is set.
 
@@ -174,6 +189,7 @@ async def serve(
         per_minute: requests that one address may make; 0: as many as it likes.
         archive: folder or address of an archive, for the past.
         keys: of those who have a limit of their own.
+        metrics_apart: see ``make_app``.
 
     Raises:
         ConfigError: ``background`` is not an address of raster tiles, or ``public_url`` not one of a web server.
@@ -208,6 +224,7 @@ async def serve(
         archive=History(archive) if archive is not None else None,
         keys=keys,
         door=(door := Door()),
+        metrics_apart=metrics_apart,
     )
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
     await runner.setup()

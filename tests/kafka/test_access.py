@@ -28,7 +28,7 @@ from tests.kafka.secure import Secure
 pytestmark = pytest.mark.kafka
 
 TOPICS = (
-    "raw.turku.foli", "raw.oulu.waltti", "partials.turku", "state.turku", "dead-letter.turku", "late.turku", "mobility.turku.segment-state.v1",
+    "raw.turku.foli", "raw.oulu.waltti", "partials.turku", "state.turku", "dead-letter.turku", "late.turku", "evidence.turku", "mobility.turku.segment-state.v1",
     "mobility.oulu.segment-state.v1", "partials.oulu",
 )  # fmt: skip
 WANTED = [*access.rules("turku"), *access.rules("oulu"), *access.shared_rules()]
@@ -37,12 +37,19 @@ READS = {
     "connect-turku": set(),
     "process-turku": {"raw.turku.foli", "partials.turku", "state.turku", "mobility.turku.segment-state.v1"},
     "archive-turku": {"raw.turku.foli", "mobility.turku.segment-state.v1"},
-    "gateway": {"mobility.turku.segment-state.v1", "mobility.oulu.segment-state.v1"},
+    "gateway": {"mobility.turku.segment-state.v1", "mobility.oulu.segment-state.v1", "evidence.turku"},
     "public": {"mobility.turku.segment-state.v1", "mobility.oulu.segment-state.v1"},
 }
 WRITES = {
     "connect-turku": {"raw.turku.foli"},
-    "process-turku": {"partials.turku", "state.turku", "dead-letter.turku", "late.turku", "mobility.turku.segment-state.v1"},
+    "process-turku": {
+        "partials.turku",
+        "state.turku",
+        "dead-letter.turku",
+        "late.turku",
+        "evidence.turku",
+        "mobility.turku.segment-state.v1",
+    },
     "archive-turku": set(),
     "gateway": set(),
     "public": set(),

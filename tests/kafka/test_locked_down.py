@@ -106,7 +106,8 @@ async def test_every_process_does_its_work_with_its_own_rights_and_no_more(secur
 
     metrics, port = free_port(), free_port()
     worker = tilannekuva("process", city, "--network", str(town.network_folder), "--metrics-port", str(metrics), env=as_user(secure, "process"), log=log)  # fmt: skip
-    gateway = tilannekuva("serve", city, "--port", str(port), env=as_user(secure, "gateway"), log=log)
+    apart = free_port()
+    gateway = tilannekuva("serve", city, "--port", str(port), "--metrics-port", str(apart), env=as_user(secure, "gateway"), log=log)
     try:
         url = f"http://127.0.0.1:{port}/api/v1/cities/toytown/segments?limit=50"
         for _ in range(int(PATIENCE_S)):
@@ -121,6 +122,10 @@ async def test_every_process_does_its_work_with_its_own_rights_and_no_more(secur
         # the worker says when the broker's certificate ends
         _, figures = ask(f"http://127.0.0.1:{metrics}/metrics")
         assert f'tilannekuva_broker_certificate_expiry_seconds{{broker="{secure.public}"}}'.encode() in figures
+
+        # the gateway's figures are not for everybody when they have a listener of their own
+        assert ask(f"http://127.0.0.1:{port}/metrics")[0] == 404
+        assert b"tilannekuva_gateway_ready 1.0" in ask(f"http://127.0.0.1:{apart}/metrics")[1]
 
         # a stranger reads what is open, with a group of its own
         consumer = AIOKafkaConsumer(
