@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "img"
 WIDE = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 READY = "() => window.tilannekuva?.map?.map.loaded() && window.tilannekuva.network !== null && window.tilannekuva.map.told.size > 100"
-CENTRE = "24.9335,60.1795,14.4"
+CENTRE = "24.9415,60.1725,14.6"
 SLOW = """() => [...window.tilannekuva.segments].filter(([, s]) => s.origin === 'measured' && 'DEF'.includes(s.los)).sort((a, b) => b[1].confidence - a[1].confidence)[0][0]"""
 
 
@@ -44,7 +44,7 @@ async def take(base: str, browser: Browser, name: str) -> None:
         "stringline": "?lang=en&view=lines",
         "comparison": "?lang=en&view=compare",
         "past": f"?lang=sv&at={CENTRE}&time=2026-11-23T05:20:00Z",
-        "phone": "?lang=fi&at=24.936,60.183,14.2",
+        "phone": "?lang=fi&at=24.9443,60.172,14.3",
         "phone-lines": "?lang=fi&view=lines",
     }[name]
     more: dict[str, Any] = {"color_scheme": "dark"} if name == "dark" else {}
@@ -80,7 +80,7 @@ async def run(names: list[str], cache: Path | None) -> None:
         base = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/"  # type: ignore[union-attr]
         async with async_playwright() as p:
             chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-            browser = await p.chromium.launch(executable_path=chromium, args=FLAGS + SOFTWARE)
+            browser = await p.chromium.launch(executable_path=chromium, args=[*FLAGS, *SOFTWARE, "--lang=en-GB"])
             for name in names:
                 await take(base, browser, name)
             await browser.close()

@@ -1,23 +1,29 @@
-"""REST views of what has been: the picture at a time, a segment's last hours, a route's string-line diagram, the day beside the usual, cities compared."""
+"""REST views of what has been, as the page needs them: the picture at a time, a segment's last hours, a route's string-line diagram, the day beside the usual.
+
+Told from the gateway's own memory as far as it goes, and from the archive beyond, where there is one.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from zoneinfo import ZoneInfo
 
 import msgspec
 from aiohttp import web
 
 from models.clock import parse_ms, rfc3339
+from serve import recalled
+from serve.archived import ARCHIVED
+from serve.day import course, decode
+from serve.history import MAX_SERIES_MS, History
 from serve.http import bad_query, interval, json_answer, only
-from serve.indicators import Indicators, as_csv, day, indicators
-from serve.rest import CITIES, Served, served
+from serve.past import MINUTE_MS, Past
+from serve.rest import Served, served
 from serve.stringline import diagram
 
 #: What a segment or a route is told for unless another time is asked for, ms.
 LAST_MS = 2 * 3_600_000
-#: Cities are compared over so long unless another time is asked for, ms.
-COMPARED_MS = {"hour": 24 * 3_600_000, "day": 8 * 86_400_000}
 
 #: Times beyond are refused, ms.
 END_MS = 4_102_444_800_000
@@ -60,20 +66,31 @@ def _between(request: web.Request, s: Served) -> tuple[int, int]:
     return interval(request) or (s.picture.log_ms - LAST_MS, s.picture.log_ms)
 
 
-def _zone(s: Served) -> ZoneInfo:
-    return ZoneInfo(s.city.timezone)
+def _archive(request: web.Request) -> History | None:
+    held = request.app.get(ARCHIVED)
+    return held.history if held is not None else None
+
+
+def _remembers(past: Past, first_ms: int) -> bool:
+    kept = past.span()
+    return kept is not None and kept[0] <= first_ms + MINUTE_MS
 
 
 async def span(request: web.Request) -> web.Response:
-    """From when to when there is something to show."""
+    """From when to when there is something to show, and the days of the archive."""
     only(request)
-    s = served(request)
-    kept = s.picture.past.span()
+    s, archive = served(request), _archive(request)
+    ends, days = s.picture.past.span(), list[str]()
+    if archive is not None:
+        days = await asyncio.to_thread(archive.days, s.city.name)
+        older = await asyncio.to_thread(archive.span, s.city.name)
+        ends = (min(older[0], ends[0]) if ends else older[0], max(older[1], ends[1]) if ends else older[1]) if older else ends
     body = {
         "city": s.city.name,
         "timezone": s.city.timezone,
-        "from": rfc3339(kept[0]) if kept else None,
-        "to": rfc3339(kept[1]) if kept else None,
+        "days": days,
+        "from": rfc3339(ends[0]) if ends else None,
+        "to": rfc3339(ends[1]) if ends else None,
     }
     return json_answer(request, _encode(body))
 
@@ -81,13 +98,15 @@ async def span(request: web.Request) -> web.Response:
 async def picture_at(request: web.Request) -> web.Response:
     """The picture at a time, in the columns of the live one."""
     only(request, "datetime")
-    s = served(request)
+    s, archive = served(request), _archive(request)
     at, past = _at(request, s), s.picture.past
 
     def make() -> bytes:
-        return _encode(
-            {"city": s.city.name, "at": rfc3339(at), "network": s.network_tag, "simulated": s.picture.simulated, "states": past.states_at(at), "vehicles": past.vehicles_at(at)}
-        )  # fmt: skip
+        if archive is not None and not _remembers(past, at):
+            found = recalled.picture(archive, s.city.name, at)
+        else:
+            found = {"simulated": s.picture.simulated, "states": past.states_at(at), "vehicles": past.vehicles_at(at)}
+        return _encode({"city": s.city.name, "at": rfc3339(at), "network": s.network_tag, **found})
 
     return json_answer(request, await asyncio.to_thread(make))
 
@@ -95,44 +114,57 @@ async def picture_at(request: web.Request) -> web.Response:
 async def segment_series(request: web.Request) -> web.Response:
     """Finals of a segment in columns, of the last two hours unless another time is asked for."""
     only(request, "datetime")
-    s, segment_id = served(request), request.match_info["segment_id"]
+    s, segment_id, archive = served(request), request.match_info["segment_id"], _archive(request)
     if segment_id not in s.picture.segments:
         raise web.HTTPNotFound(text=f"no segment {segment_id[:80]!r} in {s.city.name}")
     first, last = _between(request, s)
+    if archive is not None and not _remembers(s.picture.past, first):
+        if last - first > MAX_SERIES_MS:
+            raise bad_query(f"datetime: at most {MAX_SERIES_MS // MINUTE_MS} min")
+        found = await asyncio.to_thread(recalled.series, archive, s.city.name, segment_id, first, last)
+        end = max(found["window_starts_ms"], default=first - 1)
+        found = recalled.joined(found, s.picture.past.series(segment_id, end + 1, last))
+    else:
+        found = s.picture.past.series(segment_id, first, last)
     given_off = s.picture.others["emission-segment"].get(segment_id)
-    body = {
-        "segment_id": segment_id,
-        **s.picture.past.series(segment_id, first, last),
-        "emission": msgspec.Raw(given_off.value) if given_off else None,
-    }
-    return json_answer(request, _encode(body))
+    return json_answer(
+        request, _encode({"segment_id": segment_id, **found, "emission": msgspec.Raw(given_off.value) if given_off else None})
+    )
 
 
 async def route(request: web.Request) -> web.Response:
     """A route's string-line diagram, of the last two hours unless another time is asked for."""
     only(request, "datetime", "direction_id")
-    s, route_id = served(request), request.match_info["route_id"]
+    s, route_id, archive = served(request), request.match_info["route_id"], _archive(request)
     direction = request.query.get("direction_id")
     if direction not in (None, "0", "1"):
         raise bad_query(f"direction_id = {direction[:20]!r}, expected 0 or 1")
     first, last = _between(request, s)
+    way = None if direction is None else int(direction)
 
     def name_of(segment_id: str) -> str | None:
         held = s.picture.segments.get(segment_id)
         return _decode_named(b"{%b}" % held.properties).name if held is not None else None
 
-    way = None if direction is None else int(direction)
-    body = diagram(s.picture.past, route_id, way, first, last, name_of)
-    return json_answer(request, _encode({**body, "first_ms": first, "last_ms": last, "simulated": s.picture.simulated}))
+    def make() -> bytes:
+        past = s.picture.past
+        if archive is not None and not _remembers(past, first) and last - first <= LAST_MS:
+            past = recalled.fixes(archive, s.city.name, route_id, first, last)
+        body = diagram(past, route_id, way, first, last, name_of)
+        return _encode({**body, "first_ms": first, "last_ms": last, "simulated": s.picture.simulated})
+
+    return json_answer(request, await asyncio.to_thread(make))
 
 
 async def day_of(request: web.Request) -> web.Response:
-    """Travel time index and emissions of a local day beside the usual, and today's unless another day is asked for."""
+    """Travel time index and CO2 of a local day beside the usual; of today unless another day is asked for."""
     only(request, "datetime")
-    s = served(request)
-    return json_answer(
-        request, _encode({"city": s.city.name, "simulated": s.picture.simulated, **day(s.picture.past, _zone(s), _at(request, s))})
-    )
+    s, days = served(request), []
+    for held in s.picture.others["city-day"].values():
+        with contextlib.suppress(msgspec.MsgspecError):  # a record that is none
+            days.append(decode(held.value))
+    told = course(s.picture.past, days, ZoneInfo(s.city.timezone), _at(request, s))
+    return json_answer(request, _encode({"city": s.city.name, "simulated": s.picture.simulated, **told}))
 
 
 async def emissions(request: web.Request) -> web.Response:
@@ -158,28 +190,6 @@ async def emissions(request: web.Request) -> web.Response:
     return json_answer(request, await asyncio.to_thread(make))
 
 
-async def compared(request: web.Request) -> web.Response:
-    """The two indicators of several cities by local hour or day, as JSON or CSV."""
-    only(request, "by", "city", "datetime", "f")
-    by, form, known = request.query.get("by", "hour"), request.query.get("f", "json"), request.app[CITIES]
-    if by not in ("hour", "day"):
-        raise bad_query(f"by = {by[:20]!r}, expected hour or day")
-    if form not in ("json", "csv"):
-        raise bad_query(f"f = {form[:20]!r}, expected json or csv")
-    names = sorted({c for c in request.query.get("city", ",".join(known)).split(",") if c})
-    if not names or any(name not in known for name in names):
-        raise bad_query(f"city = {request.query.get('city', '')[:80]!r}, expected some of {', '.join(sorted(known))}")
-    when, rows = interval(request), list[Indicators]()
-    for name in names:
-        s = known[name]
-        first, last = when or (s.picture.log_ms - COMPARED_MS[by], s.picture.log_ms)
-        rows += indicators(name, s.picture.past, _zone(s), by, first, last)  # type: ignore[arg-type]
-    if form == "csv":
-        headers = {"Content-Disposition": f'attachment; filename="indicators-by-{by}.csv"', "Cache-Control": "no-cache"}
-        return web.Response(text=as_csv(rows), content_type="text/csv", charset="utf-8", headers=headers)
-    return json_answer(request, _encode({"by": by, "cities": names, "rows": rows}))
-
-
 def add_routes(app: web.Application) -> None:
     base = "/api/v1/cities/{city}"
     app.add_routes(
@@ -190,6 +200,5 @@ def add_routes(app: web.Application) -> None:
             web.get(base + "/past/routes/{route_id}", route),
             web.get(base + "/past/day", day_of),
             web.get(base + "/emissions", emissions),
-            web.get("/api/v1/indicators", compared),
         ]
     )

@@ -147,16 +147,6 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     ),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
-    "/api/v1/indicators": (
-        "Fluency and emissions of the cities by local hour or day, with coverage and bounds",
-        (
-            ("by", {"type": "string", "enum": ["hour", "day"], "default": "hour"}, "Length of a period"),
-            _CITIES,
-            _TIME,
-            ("f", {"type": "string", "enum": ["json", "csv"], "default": "json"}, "Form of the answer"),
-        ),
-        {"application/json": {"schema": {"type": "object"}}, "text/csv": {"schema": {"type": "string"}}},
-    ),
     "/api/v1/schemas": ("JSON Schemas of the products", (), _JSON),
     "/api/v1/schemas/{product}": ("JSON Schema of a product", (), {"application/schema+json": {"schema": {"type": "object"}}}),
     "/api/v1/asyncapi.json": ("AsyncAPI 3 document of topics and streams", (), _JSON),

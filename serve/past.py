@@ -27,8 +27,8 @@ HOLDS_MS = 6 * MINUTE_MS
 FIX_EVERY_MS = 15_000
 #: A vehicle is where its last fix was for so long, ms.
 VEHICLE_HOLDS_MS = 120_000
-#: Figures of the whole city are small: kept for a week and a day, ms.
-KEEP_CITY_MS = 8 * 86_400_000
+#: Figures of the whole city are small, ms; those of earlier days are in ``city-day``.
+KEEP_CITY_MS = 2 * 86_400_000
 UNKNOWN = 65_535
 NO_SEGMENT = 2**32 - 1
 NO_DELAY = -32_768
@@ -70,7 +70,9 @@ class _Final(msgspec.Struct):
     source_mix: _Mix | None = None
 
 
-class _Fix(msgspec.Struct):
+class Fix(msgspec.Struct):
+    """What is kept of a vehicle-position."""
+
     vehicle_id: str
     lat_deg: float | None = None
     lon_deg: float | None = None
@@ -95,16 +97,9 @@ class _Bounded(msgspec.Struct):
 class _Area(msgspec.Struct):
     area_kind: str
     window_start: str
-    window_end: str
     revision: int
-    coverage_pct: float
-    simulated: bool = False
-    vehicle_km_h: float | None = None
     travel_time_index: float | None = None
-    delay_veh_h: float | None = None
-    confidence: float | None = None
     co2_total: _Bounded | None = None
-    nox: _Bounded | None = None
 
 
 class Trip(NamedTuple):
@@ -121,20 +116,13 @@ class Trip(NamedTuple):
 class CityWindow(NamedTuple):
     """Figures of the whole city in one window; None where the record told none."""
 
-    end_ms: int
     revision: int
-    coverage_pct: float
-    vehicle_km_h: float | None
-    simulated: bool
     travel_time_index: float | None = None
-    delay_veh_h: float | None = None
-    confidence: float | None = None
     co2_gh: tuple[float, float, float] | None = None  #: value and 95 % bounds, g/h, fossil and biogenic, at the tailpipe
-    nox_gh: tuple[float, float, float] | None = None
 
 
 _decode_final = msgspec.json.Decoder(_Final).decode
-_decode_fix = msgspec.json.Decoder(_Fix).decode
+_decode_fix = msgspec.json.Decoder(Fix).decode
 _decode_area = msgspec.json.Decoder(_Area).decode
 
 
@@ -228,12 +216,15 @@ class Past:
             msgspec.DecodeError: it is none.
         """
         last = self._last_fix.get(vehicle_id, 0)
-        if last <= event_ms < last + FIX_EVERY_MS:
+        if not last <= event_ms < last + FIX_EVERY_MS:
+            self.fix(_decode_fix(value), event_ms)
+
+    def fix(self, v: Fix, event_ms: int) -> None:
+        """A position, unless it is older than the last one that was kept or follows it too closely."""
+        last = self._last_fix.get(v.vehicle_id, 0)
+        if v.lat_deg is None or v.lon_deg is None or event_ms < last + (FIX_EVERY_MS if last else 0):
             return
-        v = _decode_fix(value)
-        if v.lat_deg is None or v.lon_deg is None or event_ms < last:
-            return
-        self._last_fix[vehicle_id] = event_ms
+        self._last_fix[v.vehicle_id] = event_ms
         trip = Trip(v.route_id, v.direction_id, v.trip_id, v.operating_day, v.start_time, v.headsign)
         number = self._trip_numbers.get(trip)
         if number is None:
@@ -241,7 +232,7 @@ class Past:
             self.trips.append(trip)
         minute = event_ms // MINUTE_MS * MINUTE_MS
         row = _VEHICLE_ROW.pack(
-            self.vehicle_ids(vehicle_id), number, NO_SEGMENT if v.segment_id is None else self.segment_ids(v.segment_id), v.lon_deg, v.lat_deg,
+            self.vehicle_ids(v.vehicle_id), number, NO_SEGMENT if v.segment_id is None else self.segment_ids(v.segment_id), v.lon_deg, v.lat_deg,
             NO_DELAY if v.delay_s is None else max(NO_DELAY + 1, min(32_767, v.delay_s)), event_ms - minute,
             UNKNOWN if v.heading_deg is None else round(v.heading_deg) % 360, _MODES.index(v.mode) if v.mode in _MODES else len(_MODES) - 1,
         )  # fmt: skip
@@ -261,10 +252,7 @@ class Past:
         if start in held and held[start].revision > a.revision:
             return
         co2 = a.co2_total
-        held[start] = CityWindow(
-            parse_ms(a.window_end), a.revision, a.coverage_pct, a.vehicle_km_h, a.simulated, a.travel_time_index, a.delay_veh_h, a.confidence,
-            (co2.value, co2.lo95, co2.hi95) if co2 else None, (a.nox.value, a.nox.lo95, a.nox.hi95) if a.nox else None,
-        )  # fmt: skip
+        held[start] = CityWindow(a.revision, a.travel_time_index, (co2.value, co2.lo95, co2.hi95) if co2 else None)
         if len(held) % 500 == 0:
             oldest = max(held) - KEEP_CITY_MS
             for old in [m for m in held if m < oldest]:

@@ -15,6 +15,8 @@ from serve.past import NO_DELAY, NO_SEGMENT, Past
 
 #: The way is cut into steps of this length, metres.
 STEP_M = 20.0
+#: A run that moved less between two fixes stood, metres.
+STANDING_M = 40.0
 #: A fix farther from the way than this is off it, metres.
 OFF_M = 120.0
 #: Between two fixes a run goes at most so far back and ahead along the way, metres.
@@ -49,6 +51,19 @@ def steps(points: Points) -> tuple[Points, NDArray[np.int64]]:
     return cut, np.clip(np.searchsorted(along, at, side="right") - 1, 0, len(points) - 1)
 
 
+def apart(points: Points) -> NDArray[np.int64]:
+    """Which points of a run are well away from the one kept before: where it stood it only seemed to move.
+
+    >>> apart(np.array([[0.0, 0.0], [5.0, 0.0], [90.0, 0.0], [95.0, 3.0]])).tolist()
+    [0, 2]
+    """
+    kept = [0]
+    for n in range(1, len(points)):
+        if np.hypot(*(points[n] - points[kept[-1]])) >= STANDING_M:
+            kept.append(n)
+    return np.array(kept)
+
+
 def place(way: Points, run: Points) -> list[float | None]:
     """How far along the way each fix of a run is, metres; None where it is off it.
 
@@ -68,7 +83,7 @@ def place(way: Points, run: Points) -> list[float | None]:
         if away[best] > OFF_M:
             out.append(None)
             continue
-        last = best * STEP_M
+        last = best * STEP_M if last is None else max(last, best * STEP_M)  # a run that stands trembles; it does not turn
         out.append(last)
     return out
 
@@ -87,8 +102,9 @@ def diagram(
     longest = max(planes, key=lambda key: (_length(planes[key]), key))
     if _length(planes[longest]) < SHORTEST_M:
         return out
-    way, owner = steps(planes[longest])
-    segments = tracks[longest]["segment"][owner].tolist()
+    kept = apart(planes[longest])
+    way, owner = steps(planes[longest][kept])
+    segments = tracks[longest]["segment"][kept][owner].tolist()
     names = [None if n == NO_SEGMENT else name_of(past.segment_ids.texts[n]) for n in segments]
     out["length_m"] = round((len(way) - 1) * STEP_M)
     out["streets"] = _streets(names)

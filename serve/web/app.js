@@ -66,7 +66,7 @@ function hover(p, point) {
   if (!p) return;
   const s = p.state, los = s && s.los !== "unknown" ? `${t("level")} ${s.los}` : t("no_origin");
   const value = store.layer === "co2"
-    ? p.co2 ? `CO₂ ${figure(p.co2[0])} kg/h·km (${t("bounds95", { lo: figure(p.co2[1]), hi: figure(p.co2[2]) })})` : t("no_origin")
+    ? p.co2 ? `CO₂ ${figure(p.co2[0])} kg/h per km (${t("bounds95", { lo: figure(p.co2[1]), hi: figure(p.co2[2]) })})` : t("no_origin")
     : s && s.origin !== "none" ? `${los} · ${t(s.origin)} · ${t("confidence")} ${percent(s.confidence)}` : t("no_origin");
   tip.replaceChildren(make("strong", p.name ?? ""), make("span", value));
   const { clientWidth } = $("map");

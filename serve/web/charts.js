@@ -2,7 +2,7 @@
 import { svg } from "/assets/dom.js";
 import { figure, hourMinute } from "/assets/format.js";
 
-const LEFT = 38, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const LEFT = 46, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 export function ticks(low, high, count) {
   const raw = (high - low) / count || 1, power = 10 ** Math.floor(Math.log10(raw));

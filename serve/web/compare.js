@@ -54,17 +54,28 @@ function chart(rows, cities) {
 
 const bounds_ = (r) => bounds(r, measure, MEASURES[measure].format);
 
+// One city in one hour or day, as city-day tells it.
+function row(city, ms, part, of) {
+  const f = part.fluency, e = part.environment, perKm = e?.co2_total_g_per_vehicle_km, kg = e?.co2_total_kg, hours = of * 60;
+  return { city: city.city, ms, simulated: city.simulated, travel_time_index: f?.travel_time_index, delay_veh_h: f?.delay_veh_h, coverage_pct: f?.coverage_pct ?? e?.coverage_pct, known_pct: f ? Math.min(100, (100 * f.minutes) / hours) : 0,
+    co2_g_per_vehicle_km: perKm?.value, co2_g_per_vehicle_km_lo95: perKm?.lo95, co2_g_per_vehicle_km_hi95: perKm?.hi95, co2_kg: kg?.value, co2_kg_lo95: kg?.lo95, co2_kg_hi95: kg?.hi95 };
+}
+
 async function show() {
   if (store.view !== "compare") return;
-  const answer = await getJson(`/api/v1/indicators?by=${by}`).catch(() => null);
-  if (!answer || store.view !== "compare") return;
-  const rows = answer.rows.map((r) => ({ ...r, ms: Date.parse(r.period_start) })).sort((a, b) => b.ms - a.ms || (a.city < b.city ? -1 : 1));
+  const newest = await getJson("/api/v1/city-days").catch(() => null);
+  if (!newest || store.view !== "compare") return;
+  const older = await Promise.all((newest.days ?? []).slice(1, by === "day" ? 8 : 2).map((day) => getJson(`/api/v1/city-days?day=${day}`).catch(() => null)));
+  const told = [newest, ...older].filter(Boolean).flatMap((d) => d.cities);
+  const all = told.flatMap((c) => (by === "day" ? [row(c, Date.parse(c.window_start), c, 24)] : c.hours.map((h) => row(c, Date.parse(h.hour_start), h, 1))));
+  const last = Math.max(0, ...all.map((r) => r.ms));
+  const rows = all.filter((r) => by === "day" || r.ms > last - 86400000).sort((x, y) => y.ms - x.ms || (x.city < y.city ? -1 : 1));
+  const cities = store.cities.map((c) => c.name).sort();
   $("compare-table").replaceChildren(...(rows.length ? table(rows) : []));
-  const cities = answer.cities;
   $("compare-key").replaceChildren(...cities.map((name, k) => make("li", [make("span", String(k + 1), { class: `swatch c${k}`, "aria-hidden": "true" }), titleOf(name),
     rows.some((r) => r.city === name) ? null : make("small", ` ${t("compare_city_none")}`)])));
   $("compare-chart").replaceChildren(chart(rows, cities));
-  $("compare-csv").href = `/api/v1/indicators?by=${by}&f=csv`;
+  $("compare-csv").href = `/api/v1/city-days.csv?by=${by}`;
   $("compare-zone").textContent = t("local_times", { zone: `${store.city.timezone}, ${zone(Date.now())}` });
 }
 

@@ -27,7 +27,7 @@ function segmentRows(p, given) {
   if (p.flow_vph !== undefined) add("flow", `${Math.round(p.flow_vph)} ${t("veh_h")}${p.flow_source ? ` · ${t(`flow_${p.flow_source}`)}` : ""}`);
   if (given) {
     const km = p.length_m / 1000, q = given.co2_total;
-    add("co2", `${figure(q.value / 1000 / km)} kg/h·km (${t("bounds95", { lo: figure(q.lo95 / 1000 / km), hi: figure(q.hi95 / 1000 / km) })})`);
+    add("co2", `${figure(q.value / 1000 / km)} kg/h per km (${t("bounds95", { lo: figure(q.lo95 / 1000 / km), hi: figure(q.hi95 / 1000 / km) })})`);
   }
   if (p.closed) add("status", t("closed"));
   add("origin", t(p.origin === "none" ? "no_origin" : p.origin));
@@ -72,7 +72,7 @@ function told(value, depth = 0) {
 
 async function explain(node, id) {
   const why = await getJson(`${segmentOf(id)}/explain`).catch(() => null);
-  node.replaceChildren(why ? told(why) : make("p", t("why_none"), { class: "nothing" }));
+  node.replaceChildren(why?.text ? make("div", why.text.map((line) => make("p", line)), { lang: "en" }) : why ? told(why) : make("p", t("why_none"), { class: "nothing" }));
 }
 
 async function showSegment(id, moved) {

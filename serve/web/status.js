@@ -22,15 +22,15 @@ export function showStatus() {
   let state = "loading", text = t("loading");
   if (lost) {
     state = "stale";
-    text = store.dataAt ? t("stale", { t: clockTime(store.dataAt + store.clockOffsetMs) }) : t("never");
+    text = store.dataAt ? t("stale", { t: clockTime(store.dataAt) }) : t("never");
   } else if (store.trouble) {
     state = "quiet";
     text = t("waiting", { why: store.trouble });
   } else if (store.network !== null) {
-    const quiet = !store.dataAt || now - store.dataAt > QUIET_MS;
+    const quiet = !store.dataAt || nowMs() - store.dataAt > QUIET_MS;
     state = quiet || ageMs > OLD_MS ? "quiet" : "live";
     text = t("live");
-    if (quiet) text = store.dataAt ? t("quiet", { t: clockTime(store.dataAt + store.clockOffsetMs) }) : t("never");
+    if (quiet) text = store.dataAt ? t("quiet", { t: clockTime(store.dataAt) }) : t("never");
     else if (ageMs > OLD_MS) text = t("old", { s: span(ageMs / 1000) });
     else if (blind()) [state, text] = ["quiet", t("blind")];
   }

@@ -1,5 +1,5 @@
 // Picture and stream: the picture of now at each (re)connection, then what changes. An older record never replaces a newer one.
-import { base, getJson, order, store, take, takeState, tell } from "/assets/store.js";
+import { base, getJson, nowMs, order, store, take, takeState, tell } from "/assets/store.js";
 
 const AGAIN_MS = 2000;
 // first letters, as in the picture
@@ -46,7 +46,7 @@ export async function load() {
     tell("segments");
     if (picture.log_time) {
       store.logMs = Math.max(store.logMs, Date.parse(picture.log_time));
-      store.dataAt = Math.max(store.dataAt, Math.min(Date.now(), store.logMs - store.clockOffsetMs));
+      store.dataAt = Math.max(store.dataAt, store.logMs); // by the server's clock
     }
     store.products = picture.products;
     picture.vehicles.forEach(take["vehicle-position"]);
@@ -88,7 +88,7 @@ function listen(url) {
   };
   for (const [name, apply] of Object.entries(take)) {
     opened.addEventListener(name, alive((record) => {
-      store.dataAt = Date.now();
+      store.dataAt = nowMs();
       if (record.simulated) store.simulated = true;
       apply(record);
     }));

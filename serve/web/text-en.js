@@ -4,7 +4,7 @@ export const en = {
   blind: "vehicle feeds are dead – streets are not measured", waiting: "not ready: {why}", data: "data {t}", age: "{s} old",
   simulated: "SIMULATED DATA – not what is happening in the streets", generated: "GENERATED STREETS – this network is invented, for demonstration only", sim_short: "simulated",
   // frame
-  city: "City", language: "Language", theme: "Colours", theme_auto: "Colours: as system", theme_light: "Light", theme_dark: "Dark", search: "Find a street, route or vehicle", close: "Close", nothing: "nothing found",
+  city: "City", language: "Language", theme: "Colours", theme_auto: "Colours: auto", theme_light: "Light", theme_dark: "Dark", search: "Find a street, route or vehicle", close: "Close", nothing: "nothing found",
   views: "Views", view_map: "Map", view_lines: "Lines", view_compare: "Cities", side: "What is going on", share: "Copy link to this view", shared: "copied", loading_short: "loading…",
   map: "Map of street segments, vehicles and situations. Arrow keys move, plus and minus zoom, Enter selects what is under the cross", no_map: "This browser cannot draw the map (WebGL is missing).",
   // legend
@@ -23,6 +23,7 @@ export const en = {
   latest: "{t}: {v}", bounds95: "95 %: {lo}–{hi}", usual_is: "usually {v} ({n} days)", usual_none: "the usual is not known yet ({n} earlier days of this kind are kept, 2 are needed)",
   this_day: "this day", usual_workday: "usual workday", usual_saturday: "usual Saturday", usual_sunday: "usual Sunday",
   // lines
+  only_live: "Known only of now: not shown while the past is.",
   lines_title: "Lines", lines_none: "No vehicle tells which line it is on.", all_lines: "All lines and string-line diagram", board_title: "All lines", route: "Line", direction: "direction {n}",
   vehicles_short: "Vehicles", delay: "Delay", delay_p90: "Delay, 90 %", bunched: "Bunched", headway_cv: "Headway variation", scheduled: "Scheduled speed", stopped: "Time stopped", speed: "Speed",
   board_told: "Headways, bunching and speeds: product line-fluency. Where it says nothing (–), vehicles and delay are those of the vehicles seen now.", board_untold: "No record of line-fluency yet: vehicles and median delay are those of the vehicles seen now; headways and bunching are not known.",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import axe_playwright_python.base
 import pytest
 from aiohttp import web
 from playwright.async_api import Page, async_playwright
@@ -16,6 +19,8 @@ from playwright.async_api import Page, async_playwright
 from serve.gateway import make_app
 from serve.rest import CITIES
 
+WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
+AXE = Path(axe_playwright_python.__file__ or next(iter(axe_playwright_python.__path__))).parent / "axe.min.js"
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -159,3 +164,90 @@ async def test_a_phone_in_the_dark_and_in_finnish_sees_it_too(fed: Any, start: A
     assert "Selite" in await page.locator("#legend").inner_text()
     await page.screenshot(path=tmp_path / "phone.png")
     assert page.said == []
+
+
+async def axe(page: Page) -> list[str]:
+    """Violations of WCAG 2.2 A and AA, by axe-core."""
+    found = await page.context.new_cdp_session(page)
+    await found.send("Runtime.evaluate", {"expression": AXE.read_text()})
+    answer = await found.send(
+        "Runtime.evaluate",
+        {
+            "expression": "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa']}).then(r => JSON.stringify(r.violations.flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 120)} ${n.failureSummary}`))))",
+            "awaitPromise": True,
+        },
+    )
+    return list(json.loads(answer["result"]["value"]))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", ["map", "lines", "compare"])
+async def test_axe_finds_no_violation_in_any_view(fed: Any, start: Any, browse: Any, view: str, scheme: str) -> None:
+    client = await start()
+    page = await browse(str(client.make_url(f"/?view={view}&segment=w2_1_2_f")), color_scheme=scheme)
+    await until(page, "window.tilannekuva?.network !== undefined && window.tilannekuva.network !== null")
+    await page.locator("#panel").wait_for()
+    assert await axe(page) == []
+
+
+async def test_a_dead_feed_is_ranked_and_greys_what_hangs_on_it(feed: Any, start: Any, town: ModuleType, browse: Any) -> None:
+    now = time.time() - town.NOW / 1000
+    feed(town.street(0))
+    feed(town.vehicle(0, at_s=now))
+    feed(town.health(at_s=now))
+    client = await start()
+    page = await browse(str(client.make_url("/")))
+    await until(page, SAYS_LIVE)
+    client.app[CITIES]["town"].hub.publish([feed(town.health(at_s=now + 1, status="dead", detail="no answer"))])
+    await until(page, "/hfp: dead/.test(document.querySelector('#wrong').textContent)")
+    assert await page.locator("#feeds li").get_attribute("data-state") == "dead"
+    await until(page, "[...window.tilannekuva.map.fleet.vehicles.values()].every(v => v.properties.silent)")
+    await until(page, "document.querySelector('#map').classList.contains('stale')")
+    await page.locator("#wrong button").first.click()
+    assert "no answer" in await page.locator("#panel").inner_text()
+
+
+async def test_an_hour_ago_looks_like_the_past_and_now_comes_back(fed: Any, start: Any, town: ModuleType, browse: Any) -> None:
+    fed(town.state(1, minute=-61, los="A", status="final"))
+    fed(town.state(1, minute=1, los="F", status="final"))
+    fed(town.vehicle(1, at_s=65))
+    client = await start()
+    page = await browse(str(client.make_url("/")))
+    await until(page, COLOURED)
+    await page.locator("#hour-ago").click()
+    await page.locator("#past").wait_for()
+    assert "this is not live" in await page.locator("#past").inner_text()
+    assert "EET" in await page.locator("#past").inner_text()
+    await until(page, "window.tilannekuva.map.segments.get('w1_1_2_f')?.los === 'A'")
+    assert "time=2026-03-10T04%3A31" in page.url
+    await page.locator("#back-to-live").click()
+    await until(page, "window.tilannekuva.map.segments.get('w1_1_2_f')?.los === 'F'")
+    assert await page.locator("#past").is_hidden()
+    assert page.said == []
+
+
+async def test_languages_change_and_the_keyboard_alone_reaches_a_street(fed: Any, start: Any, browse: Any) -> None:
+    client = await start()
+    page = await browse(str(client.make_url("/?lang=en")))
+    await until(page, COLOURED)
+    await page.locator("#language").select_option("sv")
+    await until(page, "document.documentElement.lang === 'sv' && /Fel just nu/.test(document.body.textContent)")
+    await until(page, COLOURED)
+    await page.locator("#query").focus()
+    await page.keyboard.type("aleks")
+    await page.locator("#found button").first.wait_for()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await page.locator("#panel").wait_for()
+    assert await page.evaluate("document.activeElement.id") == "panel"
+    await page.keyboard.press("Escape")
+    assert await page.locator("#panel").is_hidden()
+
+
+def test_every_language_has_every_word() -> None:
+    keys = {
+        code: set(re.findall(r"(?:^|[ {,])([A-Za-z_0-9]+): \"", (WEB / f"text-{code}.js").read_text(), re.M)) for code in ("en", "fi", "sv")
+    }
+    assert keys["en"] == keys["fi"] == keys["sv"]
+    used = {key for file in WEB.glob("*.js") for key in re.findall(r"\bt\(\"(\w+)\"", file.read_text())}
+    assert used <= keys["en"]

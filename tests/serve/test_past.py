@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,10 +11,14 @@ import pytest
 
 from models.clock import parse_ms, rfc3339
 from models.emission_records import AreaState, EmissionArea, KmByLos, Quantity
-from models.records import SourceMix
+from models.records import SourceMix, encode
 from serve import past as memory
-from serve.indicators import day, indicators
+from serve.day import course
+from serve.history import History
 from serve.past import Minutes, Past
+from streams.archive_files import Files, Source
+from streams.archive_rows import Row
+from streams.archive_store import Store
 
 HELSINKI = ZoneInfo("Europe/Helsinki")
 NOUGHT = Quantity(value=0.0, lo95=0.0, hi95=0.0)
@@ -135,55 +138,46 @@ def test_memory_is_bounded_by_bytes_and_by_age_and_the_oldest_minutes_go_first()
     assert minutes.bytes == sum(map(len, minutes.rows.values()))
 
 
-async def test_hours_and_days_of_a_city_add_up_with_bounds_and_say_what_is_known(feed: Any, start: Any, town: ModuleType) -> None:
-    begin = parse_ms("2026-03-10T05:00:00.000Z")
-    for minute in range(30):
-        feed(flow(begin + minute * 60_000, index=1.2 if minute < 15 else 1.8, km=600.0 if minute < 15 else 300.0))
-    feed(flow(begin, index=9.0, revision=0))
-    for five in range(6):
-        feed(emission(begin + five * 300_000))
-    feed(town.vehicle(1, at_s=600))
-    client = await start()
-    body = await (await client.get("/api/v1/indicators")).json()
-    assert len(body["rows"]) == 1
-    hour = body["rows"][0]
-    assert hour["period_start"] == "2026-03-10T07:00:00+02:00"
-    assert hour["travel_time_index"] == pytest.approx((1.2 * 600 + 1.8 * 300) / 900, abs=1e-3)
-    assert (hour["known_pct"], hour["coverage_pct"], hour["delay_veh_h"]) == (50.0, 40.0, 3.0)
-    assert (hour["co2_kg"], hour["co2_kg_lo95"], hour["co2_kg_hi95"]) == (30.0, 15.0, 60.0)
-    assert hour["co2_g_per_vehicle_km"] == pytest.approx(100.0)
-    day_of = await (await client.get("/api/v1/indicators", params={"by": "day", "city": "town"})).json()
-    assert day_of["rows"][0]["known_pct"] == pytest.approx(100 * 30 / 1440, abs=0.1)
-    answer = await client.get("/api/v1/indicators", params={"f": "csv"})
-    assert answer.content_type == "text/csv"
-    rows = list(csv.DictReader(io.StringIO(await answer.text())))
-    assert (rows[0]["city"], rows[0]["co2_kg_hi95"], rows[0]["nox_kg"], rows[0]["simulated"]) == ("town", "60.0", "0.0", "false")
-
-
-def test_the_usual_is_the_median_of_earlier_days_of_the_same_kind_and_is_not_told_from_one(town: ModuleType) -> None:
-    past, monday = Past(), parse_ms("2026-11-23T06:00:00.000Z")
-    days = {3: 1.3, 4: 1.5, 5: 1.7, 2: 9.0, 1: 9.0, 0: 1.4}  # days before; Saturday and Sunday are of another kind
-    for ago, index in days.items():
-        past.area("area-state", memory_bytes(flow(monday - ago * 86_400_000, index=index)))
-    told = day(past, HELSINKI, monday)["travel_time_index"]
-    assert told == {"now": [[monday, 1.4]], "usual": [[monday, 1.5, 1.3, 1.7]], "days": 3}
-    assert day(past, HELSINKI, monday - 86_400_000)["travel_time_index"]["usual"] == []  # type: ignore[index]
-
-
-def memory_bytes(record: Any) -> bytes:
-    from models.records import encode
-
-    return encode(record)
-
-
 def test_the_day_on_which_clocks_change_has_25_hours() -> None:
-    past, sunday = Past(), parse_ms("2026-10-24T21:00:00.000Z")
-    for hour in range(25):
-        past.area("area-state", memory_bytes(flow(sunday + hour * 3_600_000, minutes=60)))
-    rows = indicators("town", past, HELSINKI, "day", 0, sunday * 2)
-    assert [(r.period_start, r.known_pct) for r in rows] == [("2026-10-25T00:00:00+03:00", 100.0)]
-    hours = indicators("town", past, HELSINKI, "hour", 0, sunday * 2)
-    assert [r.period_start for r in hours[3:5]] == ["2026-10-25T03:00:00+03:00", "2026-10-25T03:00:00+02:00"]
+    told = course(Past(), [], HELSINKI, parse_ms("2026-10-25T09:00:00.000Z"))
+    assert told["last_ms"] - told["first_ms"] == 25 * 3_600_000  # type: ignore[operator]
+
+
+async def test_today_is_told_minute_by_minute_as_far_as_it_is_remembered(feed: Any, start: Any) -> None:
+    at = parse_ms("2026-11-23T06:00:00.000Z")
+    for minute in range(10):
+        feed(flow(at + minute * 60_000, index=1.4))
+    feed(emission(at))
+    body = await (await (await start()).get("/api/v1/cities/town/past/day", params={"datetime": rfc3339(at)})).json()
+    assert [p[1] for p in body["travel_time_index"]["now"]] == [1.4] * 10
+    assert body["co2_kg_h"]["now"] == [[at, 60.0, 30.0, 120.0]]
+    assert (body["travel_time_index"]["usual"], body["kind"]) == ([], "workday")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, town: ModuleType) -> Path:
+    """A quarter of an hour of the day before: one street, one bus."""
+    store = Store(tmp_path / "archive", make=True)
+    states = [town.state(2, minute=m - 1440, los="E", status="final", source_mix=SourceMix(loop=1.0)) for m in range(15)]
+    fixes = [town.vehicle(1, at_s=15.0 * n - 86_400, lon_deg=24.93 + 0.0004 * n, direction_id=0, segment_id="w0_1_2_f") for n in range(60)]
+    for product, records in (("segment-state", states), ("vehicle-position", fixes)):
+        files = Files.open(store, Source("town", product, f"mobility.town.{product}.v1", "CC-BY-4.0", ("Town",)), 0)
+        files.write([Row(n, town.NOW - 86_400_000, b"k", encode(r), str(n)) for n, r in enumerate(records)], 0)
+    return tmp_path / "archive"
+
+
+async def test_beyond_the_memory_the_archive_answers_in_the_same_form(remembered: Any, start: Any, town: ModuleType, archive: Path) -> None:
+    client = await start(archive=History(archive))
+    then = town.NOW - 86_400_000
+    body = await (await client.get("/api/v1/cities/town/past/picture", params={"datetime": rfc3339(then + 300_000)})).json()
+    assert (body["states"]["segment_id"], body["states"]["los"], body["states"]["confidence_pct"]) == (["w2_1_2_f"], "E", [80])
+    assert [v["vehicle_id"] for v in body["vehicles"]] == ["0018/00001"]
+    when = f"{rfc3339(then)}/{rfc3339(town.NOW + 600_000)}"
+    series = await (await client.get("/api/v1/cities/town/past/segments/w2_1_2_f", params={"datetime": when})).json()
+    assert series["los"] == ["E"] * 15 + ["F"] * 10
+    when = f"{rfc3339(then)}/{rfc3339(then + 900_000)}"
+    line = await (await client.get("/api/v1/cities/town/past/routes/2510", params={"datetime": when})).json()
+    assert [r["vehicle_id"] for r in line["runs"]] == ["0018/00001"]
 
 
 @pytest.mark.parametrize(
