@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, help="HSL's line geometries (.zip); without them the network is made up")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    city = cities.load("helsinki")
+    city = cities.load("hsl")
     network, folder, what = load.helsinki(city, args.lines)
     facts: dict[str, Any] = {"machine": measure.machine(), "versions": measure.versions({"kafka": kafka_version()}), "network": what}
     measure.heading("catch-up", facts["machine"], facts["versions"])

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="needs matplotlib")
     args = parser.parse_args()
-    city = cities.load("helsinki")
+    city = cities.load("hsl")
     facts: dict[str, Any] = {"machine": measure.machine(), "versions": measure.versions()}
     measure.heading("growth", facts["machine"], facts["versions"])
     rows: list[dict[str, Any]] = []

@@ -147,7 +147,7 @@ async def once(work: Path, bootstrap: str, city: City, network: Path, rate: int,
             live.Process(work, f"process{rate}", ["process", city.name, *common, "--network", network, "--metrics-port", str(watch)])
         )
         running.append(live.Process(work, f"serve{rate}", ["serve", city.name, *common, "--port", str(web)]))
-        running.append(live.Process(work, f"connect{rate}", live.connect_arguments(city.name, bootstrap, prefix, port)))
+        running.append(live.Process(work, f"connect{rate}", live.connect_arguments(city.raw_city, bootstrap, prefix, port)))
         await asyncio.to_thread(running[0].answers, f"http://127.0.0.1:{watch}/readyz")
         await asyncio.to_thread(running[1].answers, f"http://127.0.0.1:{web}/readyz")
         await asyncio.to_thread(running[2].says, "mqtt up")
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, help="HSL's line geometries (.zip); without them the network is made up")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    city = cities.load("helsinki")
+    city = cities.load("hsl")
     _, folder, what = load.helsinki(city, args.lines)
     facts: dict[str, Any] = {
         "machine": measure.machine(),

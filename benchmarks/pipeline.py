@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py [--vehicles 1500] [--seconds 300] [--free] [--peers] [--json FILE]
 
-The raw HFP topic is filled first, as a live connector fills it. Then `tilannekuva process helsinki --until-end` works it off in a process of its own, with everything
+The raw HFP topic is filled first, as a live connector fills it. Then `tilannekuva process hsl --until-end` works it off in a process of its own, with everything
 on: decode, clean, dedupe, match, sums, windows, fusion, emissions, all open topics, snapshots, acks. Its CPU is the child's user and system time less that of a worker that finds
 one tick in each partition; both are printed. ``--free``: routes that the network does not know, so that every fix is matched freely. ``--peers``: the small job of
 ``benchmarks/peers/`` on a plain topic of the same fleet. Measurements are repeated in turns (the machine is seldom quiet): median, least and most.
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace, work: Path, bootstrap: str) -> None:
         self.args, self.work, self.bootstrap = args, work, bootstrap
-        self.city = cities.load("helsinki")
+        self.city = cities.load("hsl")
         self.network, self.folder, self.what = load.helsinki(self.city, args.lines)
         self.start_ms = load.window_start(int(time.time() * 1000) - (args.seconds + 600) * 1000)
 

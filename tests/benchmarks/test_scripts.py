@@ -33,7 +33,7 @@ def facts_of(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_made_up_network_has_about_so_many_segments_and_every_shape_runs_over_streets_that_meet() -> None:
-    network = load.grid(cities.load("helsinki"), 1_000, 20, pieces_a_shape=30)
+    network = load.grid(cities.load("hsl"), 1_000, 20, pieces_a_shape=30)
     s, shapes = network.segments, network.shapes
     assert 900 <= len(s) <= 1_100
     assert len(shapes) == 20
@@ -45,7 +45,7 @@ def test_a_made_up_network_has_about_so_many_segments_and_every_shape_runs_over_
 
 
 def test_the_made_up_log_holds_every_message_once_in_order_of_receipt_within_a_partition() -> None:
-    city = cities.load("helsinki")
+    city = cities.load("hsl")
     fleet = Fleet(load.grid(city, 1_000, 20, pieces_a_shape=30), 40)
     last: dict[tuple[str, int], int] = {}
     messages = 0
@@ -58,7 +58,7 @@ def test_the_made_up_log_holds_every_message_once_in_order_of_receipt_within_a_p
 
 
 def test_every_message_of_the_made_up_fleet_is_accepted_and_nearly_all_are_on_their_shapes() -> None:
-    city = cities.load("helsinki")
+    city = cities.load("hsl")
     network = load.grid(city, 1_000_000 // 25, 20, pieces_a_shape=30)
     observers = {p: Observer(city, "hfp", p, Ground(network)) for p in range(city.feed("hfp").partitions)}
     for feed, partition, envelope in load.envelopes(city, "hfp", Fleet(network, 40).seconds(20)):
