@@ -120,7 +120,7 @@ async def check_events(standards: Standards, broker: str, city: str) -> None:
     assert standards.cloudevent_kafka(event), "a broken one is noticed"
 
 
-async def run(*command: str, until: str = "") -> str:
+async def run(*command: str, until: str = "", codes: tuple[int, ...] = (0,)) -> str:
     """What a program prints: all of it, or up to the line that holds ``until``."""
     running = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     assert running.stdout is not None
@@ -138,7 +138,7 @@ async def run(*command: str, until: str = "") -> str:
         if running.returncode is None:
             running.kill()
             await running.wait()
-    assert running.returncode == 0, said
+    assert running.returncode in codes, said
     return said
 
 
@@ -147,12 +147,22 @@ async def check_examples(site: Site, city: str) -> None:
     features = json.loads(await site.get(f"/api/v1/cities/{city}/segments?limit=50000"))["features"]
     named = next(f["properties"]["name"] for f in features if f["properties"].get("name") and f["properties"].get("origin") == "measured")
     assert "watching " in await run(sys.executable, "examples/street_alert.py", site.base, city, named, until="watching ")
-    # home and work: where the segments with emissions lie
-    known = {f["properties"]["segment_id"] for f in await site.features(f"/api/v1/cities/{city}/records/emission-segment?limit=50000")}
-    line = next(f["geometry"]["coordinates"] for f in features if f["id"] in known and f["properties"]["represents"] == "general_traffic")
-    home, work = (f"{p[1]},{p[0]}" for p in (line[0], line[-1]))
-    said = await run(sys.executable, "examples/commute_co2.py", site.base, city, home, work)
-    found = re.search(r"vehicle: (\d+) g, 95 % within (\d+) to (\d+) g", said)
+    # home and work: the ends of a street whose emissions are known; they come with the first full minutes
+    said, found = "", None
+    for _ in range(40):
+        known = {
+            f["properties"]["segment_id"]
+            for f in await site.features(f"/api/v1/cities/{city}/records/emission-segment?limit=50000")
+            if f["properties"]["flow_vph"]["value"] > 0
+        }
+        lines = [f["geometry"]["coordinates"] for f in features if f["id"] in known and f["properties"]["represents"] == "general_traffic"]
+        for line in lines[:: max(1, len(lines) // 3)][:3]:
+            home, work = (f"{p[1]},{p[0]}" for p in (line[0], line[-1]))
+            said = await run(sys.executable, "examples/commute_co2.py", site.base, city, home, work, codes=(0, 1))
+            found = found or re.search(r"vehicle: (\d+) g, 95 % within (\d+) to (\d+) g", said)
+        if found is not None:
+            break
+        await asyncio.sleep(5)
     assert found is not None, said
     middle, low, high = map(int, found.groups())
     assert low <= middle <= high
