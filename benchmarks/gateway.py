@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.gateway streams`` : CPU, memory and delay with 500 clients at 200 records a second.
 ``python -m benchmarks.gateway tiles``   : size and time of tiles by zoom, of the picture that a page starts from, beside one GeoJSON of everything.
-``python -m benchmarks.gateway page``    : when headless Chromium has drawn the first streets, and coloured them.
+The page itself: ``python -m benchmarks.page``.
 
 The clients are a process of their own; CPU and memory are the gateway's.
 """
@@ -15,7 +15,6 @@ import math
 import multiprocessing
 import random
 import resource
-import shutil
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -165,47 +164,9 @@ async def tiles(segments: int) -> None:
     timed("one GeoJSON of everything", began, len(network_geojson(picture)))
 
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-WATCH = """
-window.seen = {};
-const look = () => {
-  const map = window.tilannekuva?.map?.map;
-  const drawn = map?.getLayer("flow") ? map.queryRenderedFeatures([[600, 350], [680, 450]], { layers: ["flow"] }) : [];
-  if (drawn.length) window.seen.streets ??= performance.now();
-  if (drawn.some((f) => f.state.los)) window.seen.coloured ??= performance.now();
-  if (!window.seen.coloured) setTimeout(look, 20);
-};
-look();
-"""
-
-
-async def page(segments: int) -> None:
-    from playwright.async_api import async_playwright
-
-    picture = large_picture(segments)
-    app = make_app([Town()], pictures={"town": picture})
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", PORT).start()
-    await app[CITIES]["town"].tiles.get(0, 0, 0)  # as the gateway does when it has read the network
-    async with async_playwright() as p:
-        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
-        browser = await p.chromium.launch(executable_path=chromium, args=FLAGS)
-        for _ in range(3):
-            tab = await browser.new_page(viewport={"width": 1280, "height": 800})
-            await tab.add_init_script(WATCH)
-            await tab.goto(f"http://127.0.0.1:{PORT}/")
-            await tab.wait_for_function("() => window.seen.coloured", timeout=60_000)
-            seen = await tab.evaluate("window.seen")
-            print(f"{segments:,} segments: streets after {seen['streets'] / 1000:.2f} s, coloured after {seen['coloured'] / 1000:.2f} s")
-            await tab.close()
-        await browser.close()
-    await runner.cleanup()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("streams", "tiles", "page"))
+    parser.add_argument("what", choices=("streams", "tiles"))
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--rate", type=int, default=200, help="records a second")
     parser.add_argument("--seconds", type=float, default=20)
@@ -214,7 +175,7 @@ def main() -> None:
     if a.what == "streams":
         asyncio.run(streams(a.clients, a.rate, a.seconds))
     else:
-        asyncio.run(tiles(a.segments) if a.what == "tiles" else page(a.segments))
+        asyncio.run(tiles(a.segments))
 
 
 if __name__ == "__main__":

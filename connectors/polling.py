@@ -17,12 +17,13 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from connectors import addresses
-from connectors.cities import Http
-from models.errors import FeedUnavailable
+from connectors.cities import FeedSettings, Http, Mqtt
+from models.errors import ConfigError, FeedUnavailable
 
 MAX_REDIRECTS = 3
 #: Unpacked may be this many times what was sent; below the floor it does not matter.
@@ -33,6 +34,17 @@ _CHUNK = 64 * 1024
 #: The longest wait that a server may ask for, seconds.
 MOST_RETRY_S = 3600.0
 _REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def polled(feed: FeedSettings, file: str) -> tuple[Mqtt | None, tuple[Http, ...]]:
+    """Sources of a feed whose service is only polled, asking for JSON.
+
+    Raises:
+        ConfigError: MQTT, which such a service does not have.
+    """
+    if feed.mqtt is not None:
+        raise ConfigError(file, f"feeds.{feed.name}.mqtt", feed.mqtt.url, "no such table: this service is polled")
+    return None, tuple(msgspec.structs.replace(h, headers={"Accept": "application/json"} | h.headers) for h in feed.http)
 
 
 class Refused(Exception):

@@ -3,6 +3,8 @@ which line they serve and how late they are four times a minute."""
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import numpy as np
 
 from connectors.columns import Trip, VehicleColumns
@@ -10,13 +12,33 @@ from geo.network import I64, Bool
 from streams.cells import WINDOW_MS
 from streams.partial import LINE_SLOT_MS, CrewRow, LineRow
 
+Row = TypeVar("Row")
 
-class CrewNotes:
+
+class _Notes(Generic[Row]):
     """Rows that wait for the next flush. What was sent is remembered only to send less: rows may be sent again, which changes nothing."""
 
     def __init__(self) -> None:
-        self._sent: I64 = np.empty((0, 2), np.int64)  #: by slot: window and occupancy last sent
-        self._fresh: list[CrewRow] = []
+        self._sent: I64 = np.empty(
+            (0, 2), np.int64
+        )  #: by slot of the vehicle, what was sent of it last: when, and what tells it from the next
+        self._fresh: list[Row] = []
+
+    def take(self) -> tuple[Row, ...]:
+        """Rows since the last call."""
+        fresh, self._fresh = tuple(self._fresh), []
+        return fresh
+
+    def export(self) -> bytes:
+        """What was sent, for a snapshot; right after ``take``."""
+        return self._sent.tobytes()
+
+    def restore(self, data: bytes) -> None:
+        self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
+
+
+class CrewNotes(_Notes[CrewRow]):
+    """One row a vehicle and minute, and again when its occupancy changes: by slot, window and occupancy last sent."""
 
     def note(self, c: VehicleColumns, rows: I64, slot: I64) -> None:
         """Take in accepted events ``rows`` of vehicles ``slot``."""
@@ -44,25 +66,9 @@ class CrewNotes:
                 )
             )
 
-    def take(self) -> tuple[CrewRow, ...]:
-        """Rows since the last call."""
-        fresh, self._fresh = tuple(self._fresh), []
-        return fresh
 
-    def export(self) -> bytes:
-        """What was sent, for a snapshot; right after ``take``."""
-        return self._sent.tobytes()
-
-    def restore(self, data: bytes) -> None:
-        self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
-
-
-class LineNotes:
-    """Rows that wait for the next flush. Of a vehicle's events in a slot the earliest is sent, however the log is cut: also when it says that it serves no line."""
-
-    def __init__(self) -> None:
-        self._sent: I64 = np.empty((0, 2), np.int64)  #: by slot of the vehicle: slot of time and event time last sent
-        self._fresh: list[LineRow] = []
+class LineNotes(_Notes[LineRow]):
+    """By slot, slot of time and event time last sent. Of a vehicle's events in a slot the earliest is sent, however the log is cut: also when it says that it serves no line."""
 
     def note(self, c: VehicleColumns, rows: I64, slot: I64, trip: I64, at_end: Bool) -> None:
         """Take in accepted events ``rows`` of vehicles ``slot``, with the numbers of their trips and whether they are at the end of their way."""
@@ -94,18 +100,6 @@ class LineNotes:
                     bool(at_end[k]),
                 )
             )
-
-    def take(self) -> tuple[LineRow, ...]:
-        """Rows since the last call."""
-        fresh, self._fresh = tuple(self._fresh), []
-        return fresh
-
-    def export(self) -> bytes:
-        """What was sent, for a snapshot; right after ``take``."""
-        return self._sent.tobytes()
-
-    def restore(self, data: bytes) -> None:
-        self._sent, self._fresh = np.frombuffer(data, np.int64).reshape(-1, 2).copy(), []
 
 
 def start_minute(trip: Trip) -> int:

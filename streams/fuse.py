@@ -169,7 +169,10 @@ class Fuser:
 
     def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
         """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
-        _, segment, who, sums, keep = self._told(window)
+        return self._best(self._told(window))
+
+    def _best(self, told: tuple[I64, I64, I64, I64, Bool]) -> tuple[I64, I64, I64]:
+        _, segment, who, sums, keep = told
         self.doubled += int((~keep).sum())
         return segment[keep], who[keep], sums[keep]
 
@@ -206,7 +209,8 @@ class Fuser:
         while self.next_window <= last:
             w = self.next_window
             window = self.windows.pop(w, None) or _Window()
-            cells = self._cells(window)
+            told = self._told(window)
+            cells = self._best(told)
             sums = self._sums(window, cells)
             estimate = self.estimator.advance(sums)
             out.add("situation", self.incidents.final(w, sums, estimate.speed_kmh, simulated=self.simulated))
@@ -218,7 +222,6 @@ class Fuser:
             minute = self.emitter.final(w, seen)  # first: it knows the flow
             out.add("segment-state", self._records(w, rows, rows, estimate, sums, window, self.estimator.newest_ms, closed, final=True))
             if self.settings.evidence:
-                told, names = self._told(window), list(self.vehicle)
                 feeds = sorted(self.rank, key=self.rank.__getitem__)
                 out.add(
                     "evidence",
@@ -230,7 +233,7 @@ class Fuser:
                         estimate,
                         self.estimator,
                         told,
-                        names,
+                        list(self.vehicle),
                         feeds,
                         window.sensors,
                         simulated=self.simulated,
