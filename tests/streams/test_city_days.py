@@ -63,6 +63,12 @@ def test_the_day_that_the_clocks_go_back_has_an_hour_twice_and_forward_one_less(
     assert [(h.local_hour, h.hour_start[11:16]) for h in half.hours] == [(5, "23:30"), (6, "00:30")]
 
 
+def test_the_leap_day_is_a_day_of_its_own() -> None:
+    told = given(CityDays("town", "Europe/Helsinki"), "2028-02-28T21:30:00.000Z", 25 * 60)
+    assert [d.day for d in told if d.status == "final"] == ["2028-02-28", "2028-02-29"]
+    assert told[-1].day == "2028-03-01"
+
+
 def test_a_restored_day_goes_on_as_if_nothing_had_been() -> None:
     whole = given(CityDays("town", "Europe/Helsinki"), "2026-03-10T05:30:00.000Z", 90)
     first, second = CityDays("town", "Europe/Helsinki"), CityDays("town", "Europe/Helsinki")
