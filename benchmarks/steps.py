@@ -58,6 +58,13 @@ FUSER = {
     "_records": "encode segment-state",
     "emitter.final": "emissions and their records",
     "emitter.provisional": "emissions and their records",
+    "lines.hear": "lines and their records",
+    "lines.final": "lines and their records",
+    "lines.provisional": "lines and their records",
+    "days.final": "indicators of the day",
+    "incidents.final": "falls and closures",
+    "choice.take": "one source a vehicle",
+    "choice.decide": "one source a vehicle",
 }
 
 

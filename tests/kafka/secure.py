@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from deploy.kafka.broker import KafkaBroker, free_port
@@ -87,3 +89,12 @@ class Secure:
     def public(self) -> str:
         """Address for users with passwords."""
         return f"127.0.0.1:{self.public_port}"
+
+
+def started(folder: Path, city: str) -> Iterator[Secure]:
+    """A secure broker while a module's tests run, or a skip with the reason."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing: it makes the certificates")
+    made = Secure(folder, city)
+    with made.broker:
+        yield made

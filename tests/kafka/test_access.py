@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -23,7 +22,7 @@ from aiokafka.errors import (
 from models import access
 from streams import access_admin
 from streams.admin import admin_of
-from tests.kafka.secure import Secure
+from tests.kafka.secure import Secure, started
 
 pytestmark = pytest.mark.kafka
 
@@ -59,10 +58,7 @@ GROUPS = {"process-turku": {"tilannekuva-turku"}, "public": {"public.somebody"}}
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is missing: it makes the certificates")
-    made = Secure(tmp_path_factory.mktemp("secure"), "turku")
-    with made.broker:
+    for made in started(tmp_path_factory.mktemp("secure"), "turku"):
         asyncio.run(_prepare(made))
         yield made
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from deploy.kafka.broker import free_port
 from models.topics import raw_topic
 from streams import replays
 from tests.kafka.harness import PATIENCE_S, ROOT, Town
-from tests.kafka.secure import Secure
+from tests.kafka.secure import Secure, started
 from tests.streams import world
 
 pytestmark = pytest.mark.kafka
@@ -32,11 +31,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is missing: it makes the certificates")
-    made = Secure(tmp_path_factory.mktemp("secure"), "toytown")
-    with made.broker:
-        yield made
+    yield from started(tmp_path_factory.mktemp("secure"), "toytown")
 
 
 def tilannekuva(*arguments: str, env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
