@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -268,8 +270,18 @@ for command in (
 
 def main() -> None:
     """Entry point of the console script."""
-    with contextlib.suppress(BrokenPipeError):
-        cli.main()
+    code: object = 0
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            cli.main()
+    except SystemExit as e:
+        code = e.code or 0
+    if any(t is not threading.main_thread() and not t.daemon for t in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code if isinstance(code, int) else EXIT_FAILED)  # the interpreter would wait for a thread that a library has left running
+    sys.exit(code)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import click
 from connectors import cities
 from connectors.cities import City
 from models.errors import ConfigError
+
+log = logging.getLogger(__name__)
+#: How long a process that is done waits for what does not end by itself, seconds.
+LEAVE_S = 3.0
 
 
 def data_folder() -> Path:
@@ -86,16 +91,39 @@ def load_city(name: str, settings: Sequence[str] = ()) -> City:
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run until SIGTERM or Ctrl-C, then stop cleanly."""
+    """Run until SIGTERM or Ctrl-C, then stop cleanly. What ``main`` raises is raised, whatever else still runs then: ``asyncio.run`` would wait for it without end."""
 
     async def body() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for s in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(s, stop.set)
-        await main(stop)
+        try:
+            await main(stop)
+        finally:
+            await _leave(loop)
 
-    asyncio.run(body())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(body())
+    finally:
+        asyncio.set_event_loop(None)
+        if not asyncio.all_tasks(loop):
+            loop.close()
+
+
+async def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """What was started and not ended is cancelled, and waited for a little: clients of libraries may take no notice."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        _, left = await asyncio.wait(others, timeout=LEAVE_S)
+        if left:
+            log.warning("left behind: %s", ", ".join(sorted(t.get_name() for t in left)))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(loop.shutdown_default_executor(), LEAVE_S)
 
 
 with_broker = click.option(

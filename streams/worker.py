@@ -224,7 +224,7 @@ class CityWorker:
         """What is in hand is made durable and acked, then the group is left. What waits in buffers is left to whoever comes next."""
         self.stopping = True
         self.watchdog.stop()
-        for driver in self.drivers.values():
+        for driver in list(self.drivers.values()):  # an assignment that is under way may add some; they have been fed nothing
             await driver.maybe_snapshot(force=True)
             driver.closed = True
         with warnings.catch_warnings():
