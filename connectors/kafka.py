@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,12 @@ def _password(env: Mapping[str, str]) -> str:
 def make_consumer(*topics: str, bootstrap: str, **settings: Any) -> AIOKafkaConsumer:
     """A consumer that commits nothing by itself. ``settings``: of aiokafka's."""
     return AIOKafkaConsumer(*topics, bootstrap_servers=bootstrap, **{"enable_auto_commit": False, **security(), **settings})
+
+
+async def learn(consumer: AIOKafkaConsumer, topics: Iterable[str]) -> None:
+    """Have a consumer ask for many topics at once, before it is asked for their offsets: it would ask for them one by one, a tenth of a second each, and give up after 100."""
+    client = consumer._client
+    await client.set_topics(client._topics | set(topics))
 
 
 def make_admin(bootstrap: str, **settings: Any) -> AIOKafkaAdminClient:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from connectors.kafka import make_consumer
+from connectors.kafka import learn, make_consumer
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS, open_topic
 from serve.marks import Place
 from serve.ring import Entry
@@ -80,6 +80,7 @@ class KafkaLog:
         )
         try:
             await consumer.start()
+            await learn(consumer, {tp.topic for tp in places})
             stretch.kept_from = {places[tp]: first for tp, first in (await consumer.beginning_offsets(list(places))).items()}
             stretch.ends = {places[tp]: end for tp, end in (await consumer.end_offsets(list(places))).items()}
             yield self._read(consumer, places, stretch)

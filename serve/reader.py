@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from connectors.kafka import make_admin, make_consumer
+from connectors.kafka import learn, make_admin, make_consumer
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS
 from serve.state import VEHICLE_MEMORY_MS, Applied, Picture
 
@@ -181,12 +181,15 @@ class Reader:
             for t in described
             if t["topic"] in ours and not t["error_code"]
             for p in t["partitions"]
+            if p["leader"] >= 0  # one that is just being made is there next time
         }
 
     async def _probe(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, *, resume: bool = False) -> None:
         """Ask for new partitions and for end offsets."""
         found = await self._find(admin) if self._must_look() else {}
         new = [tp for tp in found if tp not in self.partitions]
+        if new or resume:
+            await learn(consumer, {tp.topic for tp in (*new, *self.partitions)})
         if new:
             starts = await self._starts(consumer, {tp: found[tp].topics[tp.topic] for tp in new})
             ends = await consumer.end_offsets(new)

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ClusterAuthorizationFailedError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 from connectors.cities import City
-from connectors.kafka import make_admin, make_consumer
+from connectors.kafka import learn, make_admin, make_consumer
 from models.topics import TopicSettings, settings
 
 #: A new topic's partitions have leaders within this, seconds, or something is wrong with the broker.
@@ -99,6 +99,7 @@ class Probe:
         """Offset after the last message of each partition."""
         assert self._consumer is not None
         wanted = [TopicPartition(t, p) for t, p in partitions]
+        await learn(self._consumer, {tp.topic for tp in wanted})
         return {(tp.topic, tp.partition): end for tp, end in (await self._consumer.end_offsets(wanted)).items()}
 
     async def begins(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:

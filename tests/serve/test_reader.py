@@ -285,3 +285,27 @@ async def test_the_programs_of_the_reference_page_run_as_they_are(kafka: str, to
         (address,) = re.findall(r'EventSource\("([^"]+)"\)', programs["js"])
         async with session.get(address) as stream:
             assert (await event(stream, "segment-state"))["los"] == "F"
+
+
+@pytest.mark.kafka
+async def test_a_gateway_of_many_cities_reads_their_hundreds_of_topics_without_giving_up(
+    kafka: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiokafka learns of topics one by one where it is not told of all: 10 s were not enough for six cities."""
+    prefix, names = f"t{secrets.token_hex(4)}.", [f"town{n}" for n in range(8)]
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(open_topic(n, p, prefix), 1, 1) for n in names for p in PRODUCTS])
+    finally:
+        await admin.close()
+    stop, there = asyncio.Event(), asyncio.Event()
+    r = reader.Reader([Picture(n, prefix) for n in names], kafka, lambda p, b: None, there.set)
+    running = asyncio.create_task(r.run(stop))
+    try:
+        await asyncio.wait_for(there.wait(), 120)
+    finally:
+        stop.set()
+        await asyncio.wait_for(running, 30)
+    assert len(r.partitions) > 100
+    assert [x.message for x in caplog.records if "trying again" in x.message] == []
