@@ -19,8 +19,9 @@ from models.errors import EXIT_FAILED
 @click.option(
     "--check", "do", flag_value="check", help="Compare the broker with the table; exit 1 where a right is missing or too many are granted."
 )
+@click.option("--revoke", "gone", metavar="USER", help="Take every right from a user, whoever granted it.")
 @with_broker
-def access(names: tuple[str, ...], do: str | None, broker: str) -> None:
+def access(names: tuple[str, ...], do: str | None, gone: str | None, broker: str) -> None:
     """Users, their rights (ACLs) and quotas; on the broker with --apply and --check, as its administrator.
 
     With --apply, a user whose password is in the environment (TILANNEKUVA_PASSWORD_<USER>, e.g. TILANNEKUVA_PASSWORD_CONNECT_TURKU) is made, or given that password.
@@ -30,7 +31,7 @@ def access(names: tuple[str, ...], do: str | None, broker: str) -> None:
 
     chosen = [load_city(n) for n in names or cities.names()]
     wanted = [*(r for c in chosen for r in table.rules(c.name, c.raw_of)), *table.shared_rules()]
-    if do is None:
+    if do is None and gone is None:
         for r in wanted:
             click.echo(str(r))
         for q in table.QUOTAS:
@@ -41,6 +42,9 @@ def access(names: tuple[str, ...], do: str | None, broker: str) -> None:
     bad: list[str] = []
 
     async def main(stop: asyncio.Event) -> None:
+        if gone is not None:
+            click.echo(f"{await access_admin.revoke(broker, gone)} rights taken from {gone}")
+            return
         if do == "check":
             missing, extra, quotas = await access_admin.check(broker, wanted, table.QUOTAS)
             bad.extend(
@@ -65,4 +69,5 @@ def access(names: tuple[str, ...], do: str | None, broker: str) -> None:
         click.echo(line)
     if bad:
         sys.exit(EXIT_FAILED)
-    click.echo(f"{len(wanted)} rights and {len(table.QUOTAS)} quotas are as defined")
+    if gone is None:
+        click.echo(f"{len(wanted)} rights and {len(table.QUOTAS)} quotas are as defined")

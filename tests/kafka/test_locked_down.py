@@ -133,6 +133,8 @@ async def test_every_process_does_its_work_with_its_own_rights_and_no_more(secur
         finally:
             await consumer.stop()
         assert record["simulated"] is True
+        await ended(tilannekuva("access", "--revoke", "archive-toytown", env=as_admin(secure), log=log), log)
+        assert "4 rights taken from archive-toytown" in log.read_text()
     finally:
         for process in (worker, gateway):
             process.terminate()
