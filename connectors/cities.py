@@ -53,10 +53,10 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Box(_Settings, frozen=True, kw_only=True):
     """What lies outside is not this city: degrees, WGS 84."""
 
-    south: Annotated[float, Meta(ge=-90, le=90)]
-    west: Annotated[float, Meta(ge=-180, le=180)]
-    north: Annotated[float, Meta(ge=-90, le=90)]
-    east: Annotated[float, Meta(ge=-180, le=180)]
+    south: Annotated[float, Meta(ge=-90, le=90)]  #: latitude, degrees
+    west: Annotated[float, Meta(ge=-180, le=180)]  #: longitude, degrees
+    north: Annotated[float, Meta(ge=-90, le=90)]  #: latitude, degrees; at most 5 more than south
+    east: Annotated[float, Meta(ge=-180, le=180)]  #: longitude, degrees; at most 10 more than west
 
     def holds(self, lat_deg: float, lon_deg: float) -> bool:
         return self.south <= lat_deg <= self.north and self.west <= lon_deg <= self.east
@@ -65,72 +65,74 @@ class Box(_Settings, frozen=True, kw_only=True):
 class NetworkSource(_Settings, frozen=True, kw_only=True):
     """Where the road network and the lines of public transport come from; addresses for people, files are given to ``network build``."""
 
-    osm: str | None = None
-    gtfs: str | None = None
+    osm: str | None = None  #: address of an OpenStreetMap extract
+    gtfs: str | None = None  #: address of a GTFS zip
     lines: str | None = None  #: line geometries where there is no GTFS
-    licence: str = "ODbL-1.0"
-    attribution: str = "© OpenStreetMap contributors"
+    licence: str = "ODbL-1.0"  #: of the network: SPDX id or address
+    attribution: str = "© OpenStreetMap contributors"  #: the line to print
 
 
 class Mqtt(_Settings, frozen=True, kw_only=True):
     """One broker and what to subscribe to."""
 
     url: str  #: mqtt, mqtts, ws or wss, with the port where it is not 1883, 8883, 80, 443
-    topics: Annotated[tuple[str, ...], Meta(min_length=1)]
-    version: Literal["3.1.1", "5"] = "3.1.1"
-    qos: Literal[0, 1] = 0
-    keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30
+    topics: Annotated[tuple[str, ...], Meta(min_length=1)]  #: topic filters
+    version: Literal["3.1.1", "5"] = "3.1.1"  #: of MQTT
+    qos: Literal[0, 1] = 0  #: of the subscription
+    keepalive_s: Annotated[int, Meta(ge=5, le=600)] = 30  #: longest silence of ours before a ping, seconds
     #: First wait before connecting again; doubles up to 60 s, with jitter. The Digitransit broker asks for at least 30.
     reconnect_s: Seconds = 1.0
     ca_file: str | None = None  #: PEM of a private authority; the system's list otherwise
-    username_env: str | None = None
-    password_env: str | None = None
+    username_env: str | None = None  #: environment variable that holds the user's name
+    password_env: str | None = None  #: environment variable that holds the password
 
 
 class Http(_Settings, frozen=True, kw_only=True):
     """One document that is polled."""
 
-    url: str
-    every_s: Seconds
-    method: Literal["GET", "POST"] = "GET"
+    url: str  #: http or https, without user and password
+    every_s: Seconds  #: from one request to the next
+    method: Literal["GET", "POST"] = "GET"  #: of the request
     body: str | None = None  #: of a POST, sent as JSON
     redirect_hosts: tuple[str, ...] = ()  #: further hosts that a redirect may lead to; secrets never go along
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  #: sent along; nothing secret
     headers_env: dict[str, str] = {}  #: header name -> environment variable that holds its value
     username_env: str | None = None  #: HTTP Basic
-    password_env: str | None = None
-    connect_s: Seconds = 5.0
-    read_s: Seconds = 10.0
-    total_s: Seconds = 30.0
+    password_env: str | None = None  #: environment variable that holds the password
+    connect_s: Seconds = 5.0  #: longest wait for the connection
+    read_s: Seconds = 10.0  #: longest silence within an answer
+    total_s: Seconds = 30.0  #: longest time for the whole answer
     max_mb: Annotated[float, Meta(gt=0, le=20)] = 20.0  #: as sent, compressed
-    max_unpacked_mb: Annotated[float, Meta(gt=0, le=200)] = 200.0
-    ca_file: str | None = None
+    max_unpacked_mb: Annotated[float, Meta(gt=0, le=200)] = 200.0  #: after decompression
+    ca_file: str | None = None  #: PEM of a private authority; the system's list otherwise
 
 
 class FeedSettings(_Settings, frozen=True, kw_only=True):
     """One feed: a family that can parse it, how it is reached, and how it deviates from its standard."""
 
-    name: str = ""
-    family: Family
+    name: str = ""  #: that of its table; not a key of its own
+    family: Family  #: which parser reads it
     cadence_s: Seconds  #: how often something new is expected; feed-health judges silence by it
     partitions: Annotated[int, Meta(ge=1, le=256)] = 1  #: of the raw topic; grows only with a new topic, since vehicles are spread by hash
-    mqtt: Mqtt | None = None
-    http: tuple[Http, ...] = ()
+    mqtt: Mqtt | None = None  #: a broker to listen to
+    http: tuple[Http, ...] = ()  #: documents to poll
     secondary_to: str | None = None  #: carries the same vehicles as that feed, later or less; used where the first is silent
     #: A feed whose secrets are not set is left alone and its feed-health says so; without this, connecting stops with the variable's name.
     optional: bool = False
-    simulated: bool = False
+    simulated: bool = False  #: every record that is made of it says so
     allow_private: bool = False  #: addresses of this machine and of private networks may be called
-    licence: str | None = None
-    attribution: str | None = None
+    licence: str | None = None  #: SPDX id or address; None: the city's
+    attribution: str | None = None  #: the line to print; None: the city's
     #: ``hsl``: "18/423" becomes "0018/00423", so that it is the same vehicle as in HFP.
     vehicle_id_format: Literal["as_sent", "hsl"] = "as_sent"
     wider: bool = (
         False  #: carries a region or a country: vehicles outside the city's box, or without a position, are passed over and not refused
     )
     zero_is_unknown: bool = False  #: the sender writes 0 for speed, odometer and bearing that it does not know
-    position_method: Literal["unknown", "gnss", "snapped"] = "unknown"
-    mode: Mode = "unknown"
+    position_method: Literal["unknown", "gnss", "snapped"] = (
+        "unknown"  #: how positions come about: a receiver's, or put onto the road by the sender
+    )
+    mode: Mode = "unknown"  #: of its vehicles, where the feed never says
     route_modes: dict[str, Mode] = {}  #: mode by route id, where one feed carries several and does not say which
     #: Put before the ids of vehicles, stations and messages: feeds with the same one speak of the same things. Families that state none: the feed's name.
     id_namespace: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{0,40}$")] = ""
@@ -146,24 +148,25 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     velocity_unit: Literal["unknown", "mps", "kmh"] = "unknown"
     #: Further hosts that a discovery document (``gbfs.json``) may send us to; its own host always may.
     hosts: tuple[str, ...] = ()
-    #: DATEX II: how long a measurement lasted, seconds, and whether its time is its end or its beginning, where neither document nor site table says.
+    #: DATEX II: how long a measurement lasted, where neither document nor site table says.
     sensor_window_s: Seconds = 60.0
+    #: DATEX II: whether a measurement's time is its end or its beginning, where the document does not say.
     sensor_time: Literal["end", "begin"] = "end"
 
 
 class City(_Settings, frozen=True, kw_only=True):
     """A city, ready to use."""
 
-    name: str
-    title: str
-    timezone: str
+    name: str  #: part of the topics' names: a-z, 0-9, - and _
+    title: str  #: for people
+    timezone: str  #: IANA name; of timetables and of the day
     crs: str  #: plane for metres: an EPSG code
-    box: Box
+    box: Box  #: see below
     licence: str  #: SPDX id or URL of what is published
-    attribution: Annotated[tuple[str, ...], Meta(min_length=1)]
-    feeds: tuple[FeedSettings, ...]
+    attribution: Annotated[tuple[str, ...], Meta(min_length=1)]  #: lines to print, one a source
+    feeds: tuple[FeedSettings, ...]  #: one table ``[feeds.<name>]`` a feed
     country: Annotated[str, Meta(pattern="^[A-Z]{2}$")] | None = None  #: ISO 3166-1 alpha-2; DATEX II publications name it
-    network: NetworkSource = NetworkSource()
+    network: NetworkSource = NetworkSource()  #: see below
     #: ``<file>.geojson#<name>`` beside the city file: what lies outside of this polygon is another city's, and is passed over, not refused.
     area: str | None = None
     #: GeoJSON with the polygons of districts, beside the city's file: areas are told of for each of them too.

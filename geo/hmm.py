@@ -66,8 +66,9 @@ class HmmSettings:
     back_m: float = 30.0
     #: Scale of how far outside a candidate the filter along the way puts the vehicle, metres; wider by ``speed_sigma_mps`` times time.
     beyond_m: float = 5.0
-    #: Standard deviation of the GNSS along the street, metres, and of the mean of two reported speeds, m/s: the weights of the filter along the way.
+    #: Standard deviation of the GNSS along the street, metres: a weight of the filter along the way.
     along_sigma_m: float = 8.0
+    #: Standard deviation of the mean of two reported speeds, m/s: the other weight.
     speed_sigma_mps: float = 1.0
 
     def __post_init__(self) -> None:

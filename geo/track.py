@@ -30,8 +30,9 @@ class TrackSettings:
     spacing_m: float = 10.0
     #: Standard deviation of a fix across its street, metres (68 % of real HFP points lie within 6.1 m of their line), of a vehicle that has just come ...
     sigma_m: float = 8.0
-    #: ... then its own fixes' distances from their line tell, as a mean that forgets over this time, seconds, and never falls below this.
+    #: ... then its own fixes' distances from their line tell, as a mean that forgets over this time, seconds ...
     learn_s: float = 60.0
+    #: ... and never falls below this, metres.
     least_sigma_m: float = 5.0
     #: GNSS errors are correlated over about 20 s (Wahlstroem & Skog 2021, table 2), so fixes closer than that count for less.
     correlation_s: float = 20.0
@@ -47,11 +48,13 @@ class TrackSettings:
     max_speed_mps: float = 33.0
     #: How far a fix may lie behind the last progress, metres.
     back_m: float = 40.0
-    #: Error of the driven distance when the vehicle reports its speed, and when it does not, metres per second.
+    #: Error of the driven distance when the vehicle reports its speed, metres per second ...
     speed_error_mps: float = 0.7
+    #: ... and when it does not.
     blind_error_mps: float = 9.0
-    #: A vehicle that reports less than this at both ends of a step has not moved, but for this, metres per second.
+    #: A vehicle that reports less than this at both ends of a step has not moved, metres per second ...
     still_mps: float = 0.3
+    #: ... and its driven distance is unsure by this, metres per second.
     creep_mps: float = 0.1
 
 

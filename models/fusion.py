@@ -45,12 +45,15 @@ class FusionSettings:
     own_prior_s: float = 3.0
     #: Weight of the expectation of light traffic against what is known from ahead.
     ahead_prior_s: float = 5.0
-    #: Evidence on the same street straight ahead fades by e over this distance, metres, and reaches so many segments.
+    #: Evidence on the same street straight ahead fades by e over this distance, metres ...
     own_reach_m: float = 40.0
+    #: ... and reaches so many segments.
     own_rounds: int = 8
-    #: The same for all streets ahead, and what is kept at each step.
+    #: Evidence of all streets ahead fades by e over this distance, metres ...
     ahead_reach_m: float = 200.0
+    #: ... keeps this share at each step ...
     ahead_share: float = 0.9
+    #: ... and reaches so many segments.
     ahead_rounds: int = 6
     #: A bus loses this much more than a car, seconds per second of expected time, outside stops (slower pulling away); in a jam that is nothing.
     #: Applied to general traffic only, where vehicles were seen.
@@ -59,8 +62,9 @@ class FusionSettings:
     doubt: float = 0.5
     #: The picture of unseen streets is published as inferred only while at least so many segments were seen lately.
     min_network: int = 5
-    #: Shares of the value from this segment and window: from here on it is called measured; from this segment at all: blended.
+    #: A value is called measured from this share of it on that comes from this segment and window ...
     measured_share: float = 0.3
+    #: ... and blended from this share on that comes from this segment at all.
     blended_share: float = 0.1
     loops: LoopSettings = field(default_factory=LoopSettings)
 

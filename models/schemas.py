@@ -123,26 +123,27 @@ def _without_null(node: Any) -> Any:
     return out
 
 
-def field_comments(record: type[Record]) -> dict[str, str]:
-    """The ``#:`` comment of each field that has one, as written in the source of the record's class.
+def field_comments(record: type) -> dict[str, str]:
+    """The ``#:`` comment of each field that has one, as written in the source of the class: beside the field, or in the lines right above it.
 
     >>> from models.records import FeedHealth
     >>> field_comments(FeedHealth)["lag_p50_s"]
     'ingest time minus event time'
     """
-    inherited = [field_comments(base) for base in record.__bases__ if issubclass(base, Record) and base is not Record]
+    inherited = [field_comments(base) for base in record.__bases__ if base.__module__ == record.__module__]
     source = textwrap.dedent(inspect.getsource(record))
-    by_line = {
-        token.start[0]: token.string[2:].strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT and token.string.startswith("#:")
-    }
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT and t.string.startswith("#:")]
+    by_line = {t.start[0]: t.string[2:].strip() for t in tokens}
+    alone = {t.start[0] for t in tokens if not t.line[: t.start[1]].strip()}
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)
     out: dict[str, str] = {name: comment for known in inherited for name, comment in known.items()}
     for node in body.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            lines = [by_line[n] for n in range(node.lineno, (node.end_lineno or node.lineno) + 1) if n in by_line]
+            first = node.lineno
+            while first - 1 in alone:
+                first -= 1
+            lines = [by_line[n] for n in range(first, (node.end_lineno or node.lineno) + 1) if n in by_line]
             if lines:
                 out[node.target.id] = " ".join(lines)
     return out

@@ -24,6 +24,7 @@ class BalanceSettings:
     share: float = 0.2
     #: The same, vehicles an hour, where there is hardly any traffic.
     few_vph: float = 10.0
+    #: Rounds of the solver.
     steps: int = 25
 
 

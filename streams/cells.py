@@ -29,8 +29,9 @@ DIST, TIME, NEAR_DIST, NEAR_TIME, DWELL, STILL, STEPS, NEWEST = range(N_SUMS)
 class CellSettings:
     """Where and when time at a stop is boarding rather than traffic."""
 
-    #: Zone of a stop along the shape, before and after it, metres: braking and pulling away belong to the stop (0.5-1 m/s2 from 10 m/s).
+    #: Zone of a stop along the shape before it, metres: braking belongs to the stop (0.5-1 m/s2 from 10 m/s).
     stop_before_m: float = 45.0
+    #: And after it, metres: so does pulling away.
     stop_after_m: float = 35.0
     #: Within so many metres of its end a shape is driven to the end: who stands there has arrived.
     end_m: float = 60.0

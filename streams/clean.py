@@ -17,8 +17,9 @@ DAY_MS = 86_400_000
 class CleanSettings:
     """Limits of the possible."""
 
-    #: Event times before ingest minus this, or after ingest plus that, mean a wrong clock.
+    #: An event time further before its ingest time than this means a wrong clock, milliseconds.
     oldest_ms: int = 7 * DAY_MS
+    #: So does one further after it than this, milliseconds.
     newest_ms: int = 120_000
     #: Faster than this is an error, metres per second (100 m/s = 360 km/h; the fastest trains in Finland run 61).
     max_speed_mps: float = 100.0

@@ -58,8 +58,9 @@ class FlowsSettings:
     smooth_s: float = 30.0
     #: A stretch is jammed, and its speed tells its density, below this share of its speed in light traffic.
     jam_ratio: float = 0.5
-    #: What a counter is taken to be sure to when junctions are balanced, as a share of its count, and what a guess is at least unsure by, vehicles an hour.
+    #: What a counter is taken to be sure to when junctions are balanced, as a share of its count.
     counted_share: float = 0.1
+    #: What a guess is at least unsure by then, vehicles an hour.
     least_sd_vph: float = 10.0
     balance: BalanceSettings = field(default_factory=BalanceSettings)
     flow: FlowSettings = field(

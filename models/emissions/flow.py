@@ -41,9 +41,13 @@ _OSM: Final = {
 class FlowSettings:
     """Standard deviations of ln(flow), and reach of counters. MODEL values (judgement), to be fitted by leave-one-out."""
 
+    #: Where a counter of the segment's own tells it.
     measured_log_sd: float = float(np.log(1.05))
+    #: Where counters near by do.
     transferred_log_sd: float = float(np.log(1.2))
+    #: Of what the speed tells where a street is jammed.
     congested_log_sd: float = float(np.log(1.3))
+    #: Where only the calendar does.
     prior_log_sd: float = float(np.log(1.5))
     #: Distance over which a counter's say falls by e, m. Higher trusts far counters.
     transfer_reach_m: float = 1500.0
