@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from commands import access, checks, explaining, history, networks, tables
+from commands import access, checks, differing, explaining, history, networks, tables
 from commands.shared import (
     data_folder,
     load_cities,
@@ -256,6 +256,7 @@ for command in (
     access.access,
     history.archive,
     history.replay,
+    differing.diff,
     networks.network,
     tables.topics,
     checks.check,

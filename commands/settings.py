@@ -16,7 +16,7 @@ import msgspec
 
 from connectors import cities
 from models.schemas import field_comments
-from serve.docs import unit_of
+from models.units import unit_of
 from streams.whatif import GROUPS, Parameters, names
 
 #: Units that the ends of these names tell, beside those of records.

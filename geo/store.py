@@ -333,7 +333,7 @@ def _lines(table: pa.Table, file: Path) -> Lines:
 
 
 def segments_geojson(network: Network) -> bytes:
-    """Segments as a GeoJSON FeatureCollection (RFC 7946, 7 decimals), property ``segment_id``."""
+    """Segments as a GeoJSON FeatureCollection (RFC 7946, 7 decimals), property ``segment_id``; licence and attribution of the network beside them."""
     lines = _lon_lat(network.segments.geometry, Plane(network.crs))
     east, north, start = lines.east_m.tolist(), lines.north_m.tolist(), lines.start.tolist()
     features = [
@@ -344,4 +344,5 @@ def segments_geojson(network: Network) -> bytes:
         }
         for segment_id, a, b in zip(network.segments.segment_id, start[:-1], start[1:], strict=True)
     ]
-    return json.dumps({"type": "FeatureCollection", "features": features}, ensure_ascii=False, separators=(",", ":")).encode()
+    told = {"type": "FeatureCollection", "licence": network.licence, "attribution": network.attribution, "features": features}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()

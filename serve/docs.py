@@ -10,36 +10,8 @@ import msgspec
 
 from models import schemas
 from models.topics import PRODUCTS, Product
+from models.units import unit_of
 from serve.catalogue import Entry, Quality, description_of, licence_of, schema_org
-
-#: What the end of a field's name says of its unit.
-UNITS = {
-    "_mps": "m/s",
-    "_kmh": "km/h",
-    "_vph": "vehicles/h",
-    "_mmh": "mm/h",
-    "_kwh_km": "kWh/km",
-    "_mj_h": "MJ/h",
-    "_g_h": "g/h",
-    "_km_h": "km/h",
-    "_veh_h": "vehicle hours/h",
-    "_deg": "degrees",
-    "_pct": "%",
-    "_cm": "cm",
-    "_m": "m",
-    "_s": "s",
-    "_c": "°C",
-    "_ratio": "ratio",
-    "_share": "0–1",
-}
-
-
-def unit_of(name: str) -> str:
-    """
-    >>> unit_of("speed_kmh"), unit_of("segment_id")
-    ('km/h', '')
-    """
-    return next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
 
 
 def _kind(field: dict[str, Any]) -> str:
@@ -65,7 +37,7 @@ def fields(product: str) -> list[tuple[str, str, str, bool, str]]:
     def walk(schema: dict[str, Any], before: str, depth: int) -> None:
         needed = set(schema.get("required", ()))
         for name, field in schema.get("properties", {}).items():
-            out.append((before + name, _kind(field), unit_of(name), name in needed, field.get("description", "")))
+            out.append((before + name, _kind(field), unit_of(before + name), name in needed, field.get("description", "")))
             if depth < 2 and field.get("properties"):
                 walk(field, f"{before}{name}.", depth + 1)
 

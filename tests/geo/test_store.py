@@ -107,6 +107,7 @@ def test_geopandas_reads_it_as_it_is(tmp_path: Path, table: str, crs84_north: fl
 def test_geojson_has_every_segment_by_its_id() -> None:
     collection = json.loads(store.segments_geojson(small()))
     assert collection["type"] == "FeatureCollection"
+    assert (collection["licence"], collection["attribution"]) == (small().licence, small().attribution)
     assert [f["properties"]["segment_id"] for f in collection["features"]] == ["w1_1_2_f", "w2_2_3_f"]
     lon, lat = collection["features"][0]["geometry"]["coordinates"][0]
     assert 24 < lon < 26

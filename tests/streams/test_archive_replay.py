@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from connectors.envelope import encode
 from geo.network import Network
+from models.emissions.rates import OUTPUTS
 from models.errors import ConfigError
 from streams import replays
 from streams.archive_files import Files, Source
@@ -17,6 +19,7 @@ from streams.archive_rows import Row
 from streams.archive_store import Store
 from streams.whatif import Parameters, changed
 from tests.streams import world
+from tilannekuva import cli
 
 
 def archived(tmp_path: Path, recording: Path) -> Path:
@@ -62,9 +65,30 @@ def test_an_archive_and_its_recording_give_the_same_bytes_and_a_fleet_year_chang
         n: h for n, h in b.items() if n != "vehicle-position.parquet"
     }
     assert (tmp_path / "b" / "manifest.json").read_bytes() == (tmp_path / "c" / "manifest.json").read_bytes()
-    differ = {n for n, h in outputs(tmp_path / "d").items() if outputs(tmp_path / "b")[n] != h}
-    assert "emission-segment.parquet" in differ
-    assert all(n.startswith(("emission-", "city-day")) for n in differ), differ
+    check_differences(tmp_path / "b", tmp_path / "d", tmp_path / "what-changed")
+
+
+def check_differences(a: Path, b: Path, to: Path) -> None:
+    """Another fleet year changes emissions and nothing else, and ``diff`` says so."""
+    same = CliRunner().invoke(cli, ["diff", str(a), str(a), "--exit-code"])
+    assert (same.exit_code, "nothing changed: area-state" in same.output) == (0, True)
+    told = CliRunner().invoke(cli, ["diff", str(a), str(b), "--exit-code", "--to", str(to)])
+    assert told.exit_code == 1
+    lines = told.output.splitlines()
+    assert "put in otherwise: emissions.fleet_year none → 2030" in lines
+    assert "changed: city-day, emission-area, emission-segment, emission-vehicle" in lines
+    unchanged = next(line for line in lines if line.startswith("did not change: ")).removeprefix("did not change: ").split(", ")
+    assert {"segment-state", "vehicle-position", "area-state", "line-fluency", "feed-health"} <= set(unchanged)
+    found = json.loads((to / "differences.json").read_text())
+    fields = {p["product"]: {f["name"].partition(".")[0] for f in p["fields"]} for p in found["products"]}
+    about = {"fleet_mix", "factor_rows", "transit_share"}
+    assert fields["emission-segment"] <= {*OUTPUTS, *about}
+    assert fields["city-day"] == {"environment", "hours", "fleet_mix"}
+    days = [pq.read_table(run / "city-day.parquet").to_pylist() for run in (a, b)]
+    assert [[h["fluency"] for h in d["hours"]] for d in days[0]] == [[h["fluency"] for h in d["hours"]] for d in days[1]]
+    totals = {t["name"]: t for t in found["totals"]}
+    assert totals["distance"]["a"] == totals["distance"]["b"] > 0
+    assert (totals["co2_total"]["unit"], totals["co2_total"]["a"] != totals["co2_total"]["b"]) == ("kg", True)
 
 
 @pytest.mark.parametrize("key", ["fusion.half_lives", "emissions.fleet", "observe.track", "fuse.lateness_ms"])
