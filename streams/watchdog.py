@@ -21,7 +21,8 @@ log = logging.getLogger("tilannekuva.watchdog")
 class WatchdogSettings:
     """When a worker counts as stalled. Wall clock, seconds. All together a stall ends within 90 s."""
 
-    #: A partition with unread or uncommitted messages on which nothing has moved for so long. Shorter than the slowest snapshot ends healthy workers.
+    #: A partition with unread or uncommitted messages on which nothing has moved for so long, or durable ones that the group's coordinator takes no commit of. Shorter than
+    #: the slowest snapshot ends healthy workers.
     stalled_s: float = 60.0
     #: The same for readiness.
     unready_s: float = 20.0
@@ -35,6 +36,7 @@ class _Seen:
 
     mark: tuple[int, int]  #: last offset in the state, committed offset
     since_s: float
+    committed_s: float  #: since when what is durable here has not been committed
 
 
 @dataclass
@@ -68,18 +70,24 @@ class Watchdog:
             self.settled_s = now
             self.ready_s = self.ready_s if self.ready_s is not None else now
 
-    def saw(self, partitions: dict[tuple[str, int], tuple[int, int, int]]) -> None:
-        """The broker answered. For each partition that is assigned here: last offset in the state, committed offset, log end."""
+    def saw(self, partitions: dict[tuple[str, int], tuple[int, int, int, int]]) -> None:
+        """The broker answered. For each partition that is assigned here: last offset in the state, last one that is durable and acked, committed offset, log end."""
         now = self.now_s()
         with self._lock:
             self.broker_s = now
-            for tp, (fed, committed, end) in partitions.items():
+            for tp, (fed, durable, committed, end) in partitions.items():
                 mark, seen = (fed, committed), self._seen.get(tp)
-                if seen is None or seen.mark != mark or committed >= end:
-                    self._seen[tp] = _Seen(mark, now)
+                if seen is None:
+                    self._seen[tp] = _Seen(mark, now, now)
+                    continue
+                if seen.mark != mark or committed >= end:
+                    seen.since_s = now
+                if seen.mark[1] != committed or committed > durable:
+                    seen.committed_s = now
+                seen.mark = mark
             for gone in set(self._seen) - set(partitions):
                 del self._seen[gone]
-            self._lag = {tp: max(0, end - committed) for tp, (_, committed, end) in partitions.items()}
+            self._lag = {tp: max(0, end - committed) for tp, (_, _, committed, end) in partitions.items()}
 
     # ------------------------------------------------------------------ answers
 
@@ -94,9 +102,11 @@ class Watchdog:
             return f"a rebalance has been under way for {now - self.settled_s:.0f} s"
         with self._lock:
             for (topic, partition), seen in sorted(self._seen.items()):
+                lag = self._lag.get((topic, partition), 0)
                 if now - seen.since_s > limit_s:
-                    lag = self._lag.get((topic, partition), 0)
                     return f"{topic}-{partition}: nothing moved for {now - seen.since_s:.0f} s with {lag} messages not committed"
+                if now - seen.committed_s > limit_s:
+                    return f"{topic}-{partition}: what is durable has not been committed for {now - seen.committed_s:.0f} s; {lag} messages behind"
         return None
 
     def alive(self) -> str | None:

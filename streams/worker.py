@@ -339,7 +339,7 @@ class CityWorker:
                     committed = await self.probe.committed()
                     mine = {(tp.topic, tp.partition): d for tp, d in self.drivers.items() if not d.closed}
                     ends = await self.probe.ends(set(mine) | (set(every) if self.settings.until_end else set()))
-                    self.watchdog.saw({tp: (d.step.offset, committed.get(tp, 0), ends[tp]) for tp, d in mine.items()})
+                    self.watchdog.saw({tp: (d.step.offset, d.durable, committed.get(tp, 0), ends[tp]) for tp, d in mine.items()})
                     if self.settings.until_end and await self._worked_off(every, ends, committed):
                         self.done.set()
             except TimeoutError:

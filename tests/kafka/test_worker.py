@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from connectors.envelope import decode
 from connectors.kafka import make_producer
+from deploy.kafka.broker import KafkaBroker, free_port
 from geo import store
 from models.errors import EXIT_SOFTWARE
 from models.topics import dead_letter_topic, open_topic, partials_topic, raw_topic
 from streams.admin import ensure_topics
+from streams.logs import Log
+from streams.outputs import Out, Outputs
+from streams.writer import Writer
 from tests.kafka.harness import PATIENCE_S, ROOT, Town, Worker, compare, end, process, produce, read, written
+from tests.kafka.proxy import OF_THE_COORDINATOR, OFFSET_COMMIT, PRODUCE, Proxy
 from tests.streams import world
 
 pytestmark = pytest.mark.kafka
@@ -66,23 +77,73 @@ async def test_sigterm_in_a_full_hand_is_a_clean_stop_without_a_repetition(kafka
     assert {p: w.records - len(w.by_id) for p, w in found.items()} == dict.fromkeys(found, 0)
 
 
-@pytest.mark.parametrize("share", [0.1, 1.0])
+@pytest.mark.parametrize("share", [0.001, 0.1, 1.0])
 async def test_poison_ends_among_the_dead_letters_and_holds_nothing_up(kafka: str, tmp_path: Path, share: float) -> None:
-    lines = world.recording(vehicles=4, seconds=200, poison=share)
+    """One start of one worker works it all off, and each dead letter points at its message in the raw log."""
+    lines = world.recording(vehicles=20 if share < 0.01 else 4, seconds=300 if share < 0.01 else 200, poison=share)
     if share == 1.0:
         lines = [line for line in lines if not line.payload.startswith(b'{"VP":{"desi')]
     town = Town(tmp_path, lines=lines)
     prefix = await produce(town, kafka, name())
-    await send(kafka, raw_topic("toytown", "hfp", prefix), [b"not an envelope", b"", None, b"\x00" * 2_000_000])
+    raw = raw_topic("toytown", "hfp", prefix)
+    await send(kafka, raw, [b"not an envelope", b"", None, b"\x00" * 2_000_000])
     await process(town, kafka, prefix)
-    found = await read(kafka, [dead_letter_topic("toytown", prefix)])
-    records = [json.loads(value) for _, value, _, _ in found[dead_letter_topic("toytown", prefix)]]
-    broken = sum(not line.payload.startswith(b'{"VP":{"desi') for line in lines)
-    assert broken >= 800 * share * 0.8
+    dead = dead_letter_topic("toytown", prefix)
+    records = [json.loads(value) for _, value, _, _ in (await read(kafka, [dead]))[dead]]
+    broken = Counter(hashlib.sha256(line.payload).hexdigest() for line in lines if not line.payload.startswith(b'{"VP":{"desi'))
+    assert sum(broken.values()) >= len(lines) * min(share, 0.5) * 0.5
     reasons = Counter(r["reason"] for r in records)
     assert reasons.pop("bad_envelope") == 4
-    assert sum(reasons.values()) == broken
-    assert all({"field", "offset", "index", "sha256", "topic"} <= r.keys() for r in records)
+    assert Counter(r["sha256"] for r in records if r["reason"] != "bad_envelope") == broken
+    log = await raw_log(kafka, raw, partitions=2)
+    for r in records:
+        assert {"field", "want", "topic"} <= r.keys()
+        body = log[r["partition"]][r["offset"]]
+        if r["index"] >= 0:
+            body = decode(body).items[r["index"]].body
+        assert hashlib.sha256(body or b"").hexdigest() == r["sha256"]
+    sys.stdout.write(
+        f"poison {share:.1%}: {len(lines)} messages, {sum(broken.values())} broken, as many dead letters, and 4 of what is no envelope\n"
+    )
+
+
+async def raw_log(kafka: str, topic: str, partitions: int) -> list[list[bytes | None]]:
+    """Values by partition and offset."""
+    log = Log(kafka)
+    return [[value async for _, value, _ in log.between((topic, p), 0, await log.end((topic, p)))] for p in range(partitions)]
+
+
+@pytest.mark.parametrize("idempotence", ["on", "off"])
+async def test_a_batch_whose_answer_is_lost_is_sent_again_and_stands_there_once(tmp_path: Path, idempotence: str) -> None:
+    """The broker has written a batch of ours, and its answer never comes: the producer sends it again, and only its number tells the broker that it has it."""
+    town, proxy = Town(tmp_path), Proxy()
+    await proxy.start()
+    address = f"127.0.0.1:{proxy.port}"
+    try:
+        with KafkaBroker(tmp_path / "broker", properties={"advertised.listeners": f"PLAINTEXT://{address}"}) as broker:
+            proxy.target = broker.port
+            await ensure_topics(address, town.city)
+            producer = make_producer(address, "test", env={"TILANNEKUVA_IDEMPOTENCE": idempotence})
+            await producer.start()
+            try:
+                writer = Writer(producer, town.city)
+                for k in range(4):
+                    if k in (1, 2):
+                        proxy.mute.add(PRODUCE)
+                    await writer.write(
+                        Outputs({"vehicle-position": [Out(b"v", b'{"n":%d}' % n, 1_773_120_600_000, f"{k}:{n}") for n in range(50)]})
+                    )
+                    await writer.settle()
+            finally:
+                await producer.stop()
+            topic = open_topic("toytown", "vehicle-position")
+            ids = [headers["ce_id"].decode() for _, _, headers, _ in (await read(address, [topic]))[topic]]
+    finally:
+        await proxy.stop()
+    assert proxy.muted == 2
+    once = [f"{k}:{n}" for k in range(4) for n in range(50)]
+    assert (ids == once) == (idempotence == "on")
+    assert Counter(ids) == (Counter(once) if idempotence == "on" else Counter(once + once[50:150]))
 
 
 async def test_a_torn_partial_ends_the_process_before_any_ack(kafka: str, tmp_path: Path) -> None:
@@ -106,21 +167,100 @@ async def test_a_torn_partial_ends_the_process_before_any_ack(kafka: str, tmp_pa
         await admin.close()
 
 
-@pytest.mark.parametrize("broken", ["loop", "commit"])
-async def test_a_worker_that_stands_still_dumps_its_stacks_and_ends(kafka: str, tmp_path: Path, broken: str) -> None:
-    town = Town(tmp_path, lines=world.recording(vehicles=4, seconds=200))
-    prefix = await produce(town, kafka, name(), max_items=1)
-    log = tmp_path / "stalled.log"
-    command = [sys.executable, "-m", "tests.kafka.stalling", str(town.city_file), str(town.network_folder), kafka, prefix, broken]
+def ready(port: int) -> tuple[int, str]:
+    """What ``/readyz`` answers; 0 when nobody does."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as r:
+            return r.status, r.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read().decode()
+    except OSError:
+        return 0, ""
+
+
+async def stands_still(town: Town, address: str, prefix: str, broken: str, patience: str, breaks: Callable[[], None] | None = None) -> str:
+    """A worker of which something breaks: red, then its stacks, then the end. Returns its log."""
+    log, port = town.folder / f"{broken}.log", free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kafka.stalling",
+        str(town.city_file),
+        str(town.network_folder),
+        address,
+        prefix,
+        str(port),
+        broken,
+        patience,
+    ]
     with log.open("wb") as out:
         running = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=dict(os.environ))
+    red_s, why, began = None, "", None
     try:
-        assert await asyncio.to_thread(running.wait, PATIENCE_S) == EXIT_SOFTWARE, log.read_text()[-3000:]
+        deadline = time.monotonic() + PATIENCE_S
+        while running.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+            if began is None:
+                if "breaking" in log.read_text():
+                    began = time.monotonic()
+                    if breaks is not None:
+                        breaks()
+                continue
+            status, body = await asyncio.to_thread(ready, port)
+            if status == 503 and red_s is None:
+                red_s, why = time.monotonic() - began, json.loads(body)["reason"]
+        assert running.poll() == EXIT_SOFTWARE, log.read_text()[-3000:]
     finally:
         running.kill()
+        running.wait(30)
     text = log.read_text()
-    assert "Current thread" in text or "Thread 0x" in text
-    assert ("event loop has not run" in text) == (broken == "loop")
+    assert began is not None
+    assert red_s is not None, "it ended without having been red"
+    assert "Thread 0x" in text
+    stalled = text.rpartition("stalled: ")[2].partition('"')[0].partition("\n")[0]
+    sys.stdout.write(
+        f"{broken}, {patience}: red after {red_s:.0f} s ({why}), ended {time.monotonic() - began:.0f} s after it broke ({stalled})\n"
+    )
+    return text
+
+
+#: ``WATCHDOG=patient pytest tests/kafka/test_worker.py -k stands_still -s``: with the times that a worker has in production.
+PATIENCE = os.environ.get("WATCHDOG", "impatient")
+
+
+@pytest.mark.parametrize(("broken", "said"), [("loop", "event loop has not run"), ("snapshot", "stalled: ")])
+async def test_a_worker_that_stands_still_is_red_dumps_its_stacks_and_ends(kafka: str, tmp_path: Path, broken: str, said: str) -> None:
+    town = Town(tmp_path, lines=world.recording(vehicles=4, seconds=200))
+    prefix = await produce(town, kafka, name(), max_items=1)
+    assert said in await stands_still(town, kafka, prefix, broken, PATIENCE)
+
+
+async def test_a_worker_stands_still_too_when_the_coordinator_does_or_takes_no_commits(tmp_path: Path) -> None:
+    """The broker takes and gives messages all the while: only what the group's coordinator answers is not answered."""
+    town = Town(tmp_path, lines=world.recording(vehicles=4, seconds=1200))
+    proxy = Proxy()
+    await proxy.start()
+    address = f"127.0.0.1:{proxy.port}"
+    try:
+        with KafkaBroker(tmp_path / "broker", properties={"advertised.listeners": f"PLAINTEXT://{address}"}) as broker:
+            proxy.target = broker.port
+            for deaf in (frozenset({OFFSET_COMMIT}), OF_THE_COORDINATOR):
+                run = name()
+                load = asyncio.create_task(produce(town, address, run, max_items=1, speed=4.0))
+                await asyncio.sleep(3)  # the topics are being made
+
+                def breaks(deaf: frozenset[int] = deaf) -> None:
+                    proxy.deaf = deaf
+
+                try:
+                    text = await stands_still(town, address, f"replay.{run}.", "nothing", PATIENCE, breaks)
+                finally:
+                    load.cancel()
+                    proxy.deaf = frozenset()
+                    await asyncio.gather(load, return_exceptions=True)
+                assert "has not been committed" in text or "has not answered" in text or "rebalance" in text
+    finally:
+        await proxy.stop()
 
 
 async def test_the_streets_are_published_once_a_version_and_those_that_are_gone_are_deleted(kafka: str, tmp_path: Path) -> None:

@@ -29,12 +29,14 @@ def watchdog() -> tuple[Watchdog, Clock]:
     return Watchdog(WatchdogSettings(stalled_s=60, unready_s=20), clock), clock
 
 
-def live(w: Watchdog, clock: Clock, seconds: float, fed: int, committed: int, end: int, *, rebalancing: bool = False) -> None:
+def live(
+    w: Watchdog, clock: Clock, seconds: float, fed: int, committed: int, end: int, *, durable: int = -1, rebalancing: bool = False
+) -> None:
     """So long nothing changes but the time."""
     for _ in range(int(seconds)):
         clock.now += 1
         w.beat(rebalancing=rebalancing)
-        w.saw({RAW: (fed, committed, end)})
+        w.saw({RAW: (fed, durable, committed, end)})
 
 
 def test_a_worker_that_has_read_everything_is_well_for_ever() -> None:
@@ -62,11 +64,27 @@ def test_reading_without_committing_is_a_stall_too_and_a_slow_start_is_not() -> 
     assert w.trouble(60) is not None
 
 
+def test_a_coordinator_that_takes_no_commit_is_a_stall_though_messages_are_worked_off() -> None:
+    w, clock = watchdog()
+    for fed in range(59):
+        live(w, clock, 1, fed, 0, 10_000, durable=fed - 1)
+    assert w.trouble(60) is None
+    for fed in range(59, 70):
+        live(w, clock, 1, fed, 0, 10_000, durable=fed - 1)
+    assert "what is durable has not been committed for 6" in str(w.trouble(60))
+    for fed in range(70, 400):  # it takes them again
+        live(w, clock, 1, fed, fed - 1, 10_000, durable=fed - 1)
+    assert w.trouble(20) is None
+    live(w, clock, 5, 400, 399, 10_000, durable=405)  # restored ahead of the commit: what it skips is acked
+    live(w, clock, 5, 410, 406, 10_000, durable=405)
+    assert w.trouble(20) is None
+
+
 def test_a_dead_event_loop_a_silent_broker_and_an_endless_rebalance_are_stalls() -> None:
     w, clock = watchdog()
     live(w, clock, 10, 9, 10, 10)
     clock.now += 61
-    w.saw({RAW: (9, 10, 10)})
+    w.saw({RAW: (9, 9, 10, 10)})
     assert "event loop" in str(w.trouble(60))
     w.beat(rebalancing=False)
     assert w.trouble(60) is None
