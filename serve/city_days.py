@@ -14,7 +14,7 @@ from aiohttp import web
 from models.indicator_records import CityDay, Environment, Fluency
 from models.indicators import compared, flat
 from models.records import Record
-from serve.http import bad_query, json_answer, only
+from serve.http import Body, bad_query, json_answer, only
 from serve.rest import CITIES, Served
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -124,7 +124,7 @@ async def as_csv(request: web.Request) -> web.Response:
     if by not in ("day", "hour", "common"):
         raise bad_query(f"by = {by[:40]!r}, expected day, hour or common")
     body = table(days_of(asked(request), _day(request)), by).encode()
-    return web.Response(body=body, content_type="text/csv", charset="utf-8", headers={"Cache-Control": "no-cache"})
+    return Body(body, "text/csv; charset=utf-8").answer(request)
 
 
 def add_routes(app: web.Application) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest, start_http_s
 from connectors.evidence import KafkaEvidence
 from models.clock import rfc3339
 from models.errors import ConfigError
-from serve import archived, assets, city_days, describe, explain, looking_back, metrics, rest
+from serve import archived, assets, city_days, describe, explain, looking_back, metrics, ogc, rest
 from serve.describe import PUBLIC, Public
 from serve.door import Door, Keys, RateLimit, in_time, limited, listen
 from serve.explain import EvidenceLog
@@ -150,6 +150,7 @@ def make_app(
         app[archived.ARCHIVED] = archived.Archived(archive)
     views.add_routes(app)  # before the records of any product: its paths are longer
     rest.add_routes(app)
+    ogc.add_routes(app)
     looking_back.add_routes(app)
     city_days.add_routes(app)
     describe.add_routes(app)

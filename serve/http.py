@@ -22,6 +22,7 @@ log = logging.getLogger("serve")
 Handler = Callable[[web.Request], Awaitable[StreamResponse]]
 Box = tuple[float, float, float, float]
 
+GEOJSON = "application/geo+json"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 #: Longest request target that is answered, characters.
 MAX_TARGET = 2_048
@@ -146,12 +147,11 @@ class Body:
         """The whole, or 304 when the client has it."""
         if has(request, self.etag):
             return not_modified(self.etag)
-        accepted = request.headers.get("Accept-Encoding", "")
         response = web.Response(headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
-        if not self.small and "zstd" in accepted:
+        if not self.small and takes(request, "zstd"):
             response.body = self.zstd
             response.headers["Content-Encoding"] = "zstd"
-        elif not self.small and "gzip" in accepted:
+        elif not self.small and takes(request, "gzip"):
             response.body = self.gzip()
             response.headers["Content-Encoding"] = "gzip"
         else:
@@ -159,6 +159,15 @@ class Body:
         response.headers["Content-Type"] = self.content_type
         response.etag = ETag(self.etag, is_weak=True)
         return response
+
+
+def takes(request: web.Request, coding: str) -> bool:
+    """True when the client names the coding in Accept-Encoding, and not with ``q=0``."""
+    for part in request.headers.get("Accept-Encoding", "").lower().split(","):
+        name, *parameters = (p.strip() for p in part.split(";"))
+        if name == coding:
+            return not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", p) for p in parameters)
+    return False
 
 
 def zstd(data: bytes) -> bytes:
@@ -179,17 +188,19 @@ def not_modified(etag: str) -> web.Response:
 
 
 def json_answer(request: web.Request, data: bytes, *, content_type: str = "application/json", etag: str | None = None) -> web.Response:
-    """JSON, compressed where the client takes it. The tag is weak: it names the content, whatever its coding."""
+    """JSON, compressed where the client takes it; 304 when it has it. The tag is weak: it names the content, whatever its coding; the content's own hash where none is given."""
+    etag = etag or hashlib.blake2b(data, digest_size=12).hexdigest()
+    if has(request, etag):
+        return not_modified(etag)
     response = web.Response(content_type=content_type, headers={"Cache-Control": "no-cache", "Vary": "Accept-Encoding"})
-    if etag is not None:
-        response.etag = ETag(etag, is_weak=True)
-    if len(data) >= MIN_GZIP and "zstd" in request.headers.get("Accept-Encoding", ""):
+    response.etag = ETag(etag, is_weak=True)
+    if len(data) >= MIN_GZIP and takes(request, "zstd"):
         response.body = zstd(data)
         response.headers["Content-Encoding"] = "zstd"
     else:
         response.body = data
-        if len(data) >= MIN_GZIP:
-            response.enable_compression()
+        if len(data) >= MIN_GZIP and takes(request, "gzip"):
+            response.enable_compression(web.ContentCoding.gzip)
     return response
 
 

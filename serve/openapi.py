@@ -8,6 +8,8 @@ from typing import Any
 from models import schemas
 from models.asyncapi import STREAM_QUERY
 from models.topics import PRODUCTS
+from serve import ogc_document as ogc
+from serve.ogc_document import ROOT
 from serve.sse import STREAMABLE
 from serve.tiles import MAX_ZOOM
 from serve.views.routes import DATEX2, DEFAULT_LIMIT, GTFS_RT, MAX_LIMIT, NGSI
@@ -145,6 +147,27 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
         ),
         {"text/csv": {"schema": {"type": "string"}}},
     ),
+    ROOT: ("OGC API - Features: landing page", (), _JSON),
+    f"{ROOT}/": ("The same", (), _JSON),
+    f"{ROOT}/api": ("OpenAPI 3.0 document of it", (), {"application/vnd.oai.openapi+json": {"schema": {"type": "object"}}}),
+    f"{ROOT}/conformance": ("Conformance classes of it", (), _JSON),
+    f"{ROOT}/collections": ("A collection a city and product", (), _JSON),
+    f"{ROOT}/collections/{{collection}}": ("One collection", (), _JSON),
+    f"{ROOT}/collections/{{collection}}/items": (
+        "Its features: the newest records",
+        (
+            ("bbox", {"type": "string", "examples": ["24.9,60.1,25.0,60.2"]}, "Four numbers, or six with heights"),
+            _TIME,
+            ("limit", {"type": "integer", "minimum": 1, "maximum": ogc.MAX_LIMIT, "default": ogc.DEFAULT_LIMIT}, "Features in one answer"),
+            _OFFSET,
+        ),
+        _GEOJSON,
+    ),
+    f"{ROOT}/collections/{{collection}}/items/{{feature_id}}": (
+        "One feature by its Kafka key",
+        (),
+        {"application/geo+json": {"schema": {"$ref": "#/components/schemas/Feature"}}},
+    ),
     "/api/v1/stream": ("Changes of several cities as server-sent events, named city/product", (_CITIES, *_STREAM), _EVENTS),
     "/api/v1/ws": ("Changes of several cities over a WebSocket", (_CITIES, *_STREAM), _JSON),
     "/api/v1/schemas": ("JSON Schemas of the products", (), _JSON),
@@ -166,6 +189,8 @@ def document(base: str, cities: Sequence[str]) -> Document:
         "city": {"type": "string", "enum": list(cities)},
         "product": {"type": "string", "enum": sorted(STREAMABLE)},
         "segment_id": {"type": "string"},
+        "collection": {"type": "string", "enum": ogc.collection_ids(cities)},
+        "feature_id": {"type": "string"},
         "publication": {"type": "string", "enum": list(DATEX2)},
         "feed": {"type": "string", "enum": list(GTFS_RT)},
         "route_id": {"type": "string"},
@@ -193,7 +218,7 @@ def document(base: str, cities: Sequence[str]) -> Document:
         paths[path] = {
             "get": {
                 "summary": summary,
-                "operationId": path.strip("/").replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
+                "operationId": path[1:].replace("/", "_").replace("{", "").replace("}", "").replace(".", "_"),
                 "parameters": parameters,
                 "responses": {
                     "200": {"description": summary, "content": contents, "headers": _headers()},

@@ -8,7 +8,7 @@ import msgspec
 
 from models.clock import parse_ms
 from serve.http import Box, Interval
-from serve.ring import box_of_facts, facts_of
+from serve.ring import Facts, box_of_facts, facts_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -32,12 +32,13 @@ def selected(values: Sequence[bytes], area: Box | None, when: Interval | None, b
 
 def record_feature(value: bytes, geometry_of: Callable[[str], bytes | None]) -> bytes:
     """One record as a feature: its place as geometry, the record as published as properties."""
-    facts = facts_of(value)
-    at = b"null"
+    return b'{"type":"Feature","geometry":%b,"properties":%b}' % (place(facts_of(value), geometry_of), value)
+
+
+def place(facts: Facts, geometry_of: Callable[[str], bytes | None]) -> bytes:
+    """Where a record lies, as GeoJSON: by its own geometry, its position, or its segment's; null when it says none of them."""
     if facts.geometry is not None:
-        at = _encode(facts.geometry)
-    elif facts.lat_deg is not None and facts.lon_deg is not None:
-        at = _encode({"type": "Point", "coordinates": (facts.lon_deg, facts.lat_deg)})
-    elif facts.segment_id is not None:
-        at = geometry_of(facts.segment_id) or b"null"
-    return b'{"type":"Feature","geometry":%b,"properties":%b}' % (at, value)
+        return _encode(facts.geometry)
+    if facts.lat_deg is not None and facts.lon_deg is not None:
+        return _encode({"type": "Point", "coordinates": (facts.lon_deg, facts.lat_deg)})
+    return (facts.segment_id is not None and geometry_of(facts.segment_id)) or b"null"

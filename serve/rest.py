@@ -15,14 +15,13 @@ from aiohttp import web
 
 from models import schemas
 from models.topics import PRODUCTS
-from serve.http import Body, bad_query, box, has, integer, interval, json_answer, not_modified, only, pages
+from serve.http import GEOJSON, Body, bad_query, box, has, integer, interval, json_answer, not_modified, only, pages
 from serve.hub import Hub
 from serve.records import record_feature, selected
 from serve.sse import PARAMETERS, STREAMABLE, STREAMED, serve_sse, serve_ws
 from serve.state import HeldVehicle, Picture
 from serve.tiles import LAYER, MAX_ZOOM, NAMES_ZOOM, Tiles
 
-GEOJSON = "application/geo+json"
 #: Features in one answer: by default, and at most.
 DEFAULT_LIMIT, MAX_LIMIT = 10_000, 50_000
 #: A segment's state is that of one minute, ms.
@@ -32,7 +31,7 @@ PICTURE_EVERY_S = 5.0
 #: What a page follows; the mark of its picture is for a stream of these.
 PAGE = tuple(p for p in (*STREAMED, "situation", "line-fluency", "area-state", "emission-area") if p in PRODUCTS)
 #: Part of every tag: offsets and counters start again with the process.
-_BOOT = secrets.token_hex(4)
+BOOT = secrets.token_hex(4)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -70,7 +69,7 @@ class Served:
     @property
     def network_tag(self) -> str:
         """Changes when a page must load the network again."""
-        return f"{_BOOT}-{self.picture.network_changes}"
+        return f"{BOOT}-{self.picture.network_changes}"
 
     async def network(self) -> Body:
         """Geometry of every segment, made again only when the network has changed."""
@@ -226,7 +225,7 @@ async def segments(request: web.Request) -> web.Response:
     limit, offset = integer(request, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT), integer(request, "offset", 0, 0, 10**9)
     name = request.query.get("name", "").strip().lower()
     asked = hashlib.sha256(repr((limit, offset, area, when, name)).encode()).hexdigest()[:12]
-    etag = f"{_BOOT}-{s.picture.state_changes}-{asked}"
+    etag = f"{BOOT}-{s.picture.state_changes}-{asked}"
     if has(request, etag):
         return not_modified(etag)
     ids, boxes = s.picture.network()

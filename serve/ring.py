@@ -24,7 +24,7 @@ KEEP_PACKED = 64
 _OVERHEAD = 200
 
 
-class _Facts(msgspec.Struct, gc=False):
+class Facts(msgspec.Struct, gc=False):
     """What filters look at, whatever the product."""
 
     lat_deg: float | None = None
@@ -40,7 +40,7 @@ class _Facts(msgspec.Struct, gc=False):
     ingest_time: str | None = None
 
 
-facts_of = msgspec.json.Decoder(_Facts).decode
+facts_of = msgspec.json.Decoder(Facts).decode
 
 
 class Entry:
@@ -52,10 +52,10 @@ class Entry:
         self.place: Place = (product, partition)
         self.offset = offset
         self.value = value
-        self._facts: _Facts | None = None
+        self._facts: Facts | None = None
 
     @property
-    def facts(self) -> _Facts:
+    def facts(self) -> Facts:
         if self._facts is None:
             self._facts = facts_of(self.value)
         return self._facts
@@ -106,7 +106,7 @@ class Wanted:
         return True
 
 
-def box_of_facts(facts: _Facts, box_of: Callable[[str], Box | None]) -> Box | None:
+def box_of_facts(facts: Facts, box_of: Callable[[str], Box | None]) -> Box | None:
     """Where a record lies: at its own place, along its own geometry, or on its segment; None when it says none of them."""
     if facts.lat_deg is not None and facts.lon_deg is not None:
         return facts.lon_deg, facts.lat_deg, facts.lon_deg, facts.lat_deg

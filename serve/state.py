@@ -7,6 +7,7 @@ Fed with records of the open topics in any order; a record that is older than wh
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -343,16 +344,38 @@ class Picture:
         Raises:
             KeyError: no such product, or the segments: of those only what is shown is held.
         """
+        return [value for _, value in self.keyed(product)]
+
+    def keyed(self, product: str) -> list[tuple[str, bytes]]:
+        """The same with their keys, by which they are sorted."""
+        held = self._held(product)
+        return [(key, held[key].value) for key in sorted(held) if self._lives(held[key])]
+
+    def record(self, product: str, key: str) -> bytes | None:
+        """The latest record of one key; None when there is none.
+
+        Raises:
+            KeyError: no such product.
+        """
+        if product == "segment":
+            return self.segment_record(key) if key in self.segments else None
+        found = self._held(product).get(key)
+        return found.value if found is not None and self._lives(found) else None
+
+    def _held(self, product: str) -> Mapping[str, HeldState | HeldVehicle | HeldHealth | HeldOther]:
         match product:
             case "segment-state":
-                return [self.states[i].value for i in sorted(self.states)]
+                return self.states
             case "vehicle-position":
-                return [v.value for v in self.live_vehicles()]
+                return self.vehicles
             case "feed-health":
-                return [self.health[feed].value for feed in sorted(self.health)]
+                return self.health
             case _:
-                others = self.others[product]
-                return [others[key].value for key in sorted(others)]
+                return self.others[product]
+
+    def _lives(self, held: HeldState | HeldVehicle | HeldHealth | HeldOther) -> bool:
+        """False for a vehicle that has been silent for ``VEHICLE_MEMORY_MS`` of log time."""
+        return not isinstance(held, HeldVehicle) or held.event_ms >= self.log_ms - VEHICLE_MEMORY_MS
 
     def segment_record(self, segment_id: str) -> bytes:
         """A segment's record as JSON, as far as it is held.
@@ -414,8 +437,7 @@ class Picture:
 
     def live_vehicles(self) -> list[HeldVehicle]:
         """Vehicles that have spoken within ``VEHICLE_MEMORY_MS`` of log time, by id."""
-        oldest = self.log_ms - VEHICLE_MEMORY_MS
-        return [self.vehicles[k] for k in sorted(self.vehicles) if self.vehicles[k].event_ms >= oldest]
+        return [self.vehicles[k] for k in sorted(self.vehicles) if self._lives(self.vehicles[k])]
 
     def network(self) -> tuple[list[str], NDArray[np.float64]]:
         """Segment ids in the order that the network is served in, and their boxes (n, 4): west, south, east, north, degrees."""

@@ -82,6 +82,9 @@ async def check_city(site: Site, standards: Standards, city: str, *, broken: boo
     page = json.loads(await site.get(f"{api}/records/segment-state?limit=50"))
     assert standards.ogc(page, "featureCollectionGeoJSON") == []
     assert standards.ogc({**page, "type": "Collection"}, "featureCollectionGeoJSON"), "a broken one is noticed"
+    items = json.loads(await site.get(f"/api/v1/ogc/collections/{city}.segment-state/items?limit=50"))
+    assert items["numberReturned"] == 50
+    assert standards.ogc(items, "featureCollectionGeoJSON") == []
     rows = (await site.get(f"{api}/speeds")).decode().splitlines()
     assert all(re.fullmatch(r"\d+,\d+,\d+", row) for row in rows)
     frame = geopandas.read_parquet(io.BytesIO(await site.get(f"{api}/records/segment.parquet")))
@@ -99,6 +102,10 @@ async def check_city(site: Site, standards: Standards, city: str, *, broken: boo
 
 async def check_all(site: Site, standards: Standards) -> None:
     """What is told of all cities together."""
+    for kind, path in (("landingPage", ""), ("confClasses", "/conformance"), ("collections", "/collections")):
+        told = json.loads(await site.get(f"/api/v1/ogc{path}"))
+        assert standards.ogc(told, kind) == []
+        assert standards.ogc({}, kind), "a broken one is noticed"
     assert standards.mobility_dcat(await site.get("/catalog.jsonld"), "jsonld") == []
     document = json.loads(await site.get("/api/v1/asyncapi.json"))
     assert standards.asyncapi(document) == []

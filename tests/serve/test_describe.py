@@ -197,6 +197,8 @@ def sample(name: str, path: str) -> str:
         "form": "ttl",
         "publication": "situations",
         "feed": "vehicle-positions",
+        "collection": "town.segment-state",
+        "feature_id": "w1_1_2_f",
     }[name]
 
 
