@@ -228,14 +228,18 @@ class Files:
         return [h for h in sorted(self.held) if h.folder.rpartition("day=")[2] < day]
 
     def forget(self, before: str, *, simulated: bool = True) -> int:
-        """Delete the days before one; the file that says where the archive ends stays. Returns the number of files.
+        """Delete the days before one; the file that says where the archive ends stays, without its rows. Returns the number of files.
 
         ``simulated``: also what is simulated through and through.
         """
         keep = self.newest()
-        old = [h for h in self.before(before) if h != keep and (simulated or self.real(h))]
+        old = [h for h in self.before(before) if self.told(h)["rows"] and (simulated or self.real(h))]
         for h in old:
-            self._drop(h)
+            if h == keep:
+                told = self.told(h) | {"rows": 0, "simulated_rows": 0, "simulated": False}
+                self.rewrite([h], h.part._replace(level=h.part.level + 1), told, lambda rows: rows.slice(0, 0), lambda: False)
+            else:
+                self._drop(h)
         return len(old)
 
     def real(self, h: Held) -> bool:
