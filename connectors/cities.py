@@ -140,6 +140,8 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     start_time_zone: Literal["local", "UTC"] = "local"
     #: Ends that a sender appends to GTFS route ids (an operator's number): cut off, so that all feeds of a city name a route alike.
     route_id_ends: tuple[str, ...] = ()
+    #: GTFS-RT trip updates: an ``uncertainty`` of 0 says that the vehicle has been at the stop (HSL); others write it on forecasts too.
+    certain_is_passed: bool = False
     #: Names of municipalities and regions whose messages concern the city, where a message is not drawn on the map.
     areas: tuple[str, ...] = ()
     #: SIRI's DirectionRef -> GTFS direction_id; words such as "outbound" are known without it, numbers mean what the sender likes.
@@ -152,6 +154,8 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     sensor_window_s: Seconds = 60.0
     #: DATEX II: whether a measurement's time is its end or its beginning, where the document does not say.
     sensor_time: Literal["end", "begin"] = "end"
+    #: DATEX II: table of ALERT-C locations, a GeoJSON file beside the city's (``connectors/datex2/alertc.py``). Without one, places that are only coded are on no map.
+    locations: str | None = None
 
 
 class City(_Settings, frozen=True, kw_only=True):
@@ -267,6 +271,9 @@ def load(name_or_path: str | Path, overrides: Mapping[str, object] | None = None
     for key in ("districts", "powertrains"):
         if isinstance(file := raw.get(key), str):
             raw[key] = str(path.parent / file)
+    for feed in raw["feeds"].values() if isinstance(raw.get("feeds"), dict) else ():
+        if isinstance(feed, dict) and isinstance(file := feed.get("locations"), str):
+            feed["locations"] = str(path.parent / file)
     return _check(raw, path.name)
 
 

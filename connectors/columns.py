@@ -137,6 +137,27 @@ class Stated(msgspec.Struct, frozen=True, kw_only=True):
     site: str | None = None
 
 
+class PassedStop(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop that is behind a trip's vehicle, as it was observed."""
+
+    stop_id: str
+    left_ms: int
+    departed: bool  #: False: ``left_ms`` is when it came, and nothing is said of its leaving
+    arrived_ms: int | None = None
+    delay_s: float | None = None  #: late is positive
+
+
+class TripNews(msgspec.Struct, frozen=True, kw_only=True):
+    """What a feed says of a trip beside its vehicle's positions. ``streams/trips.py`` joins it to the vehicle that is seen on the trip."""
+
+    index: int  #: item or entity in the envelope
+    ingest_ms: int
+    trip: Trip
+    vehicle_id: str | None = None  #: where the feed names it
+    delay_s: float | None = None  #: now; late is positive
+    passed: tuple[PassedStop, ...] = ()
+
+
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """One document that names all situations that are on: those that it names no more have ended. A large document may come in pieces."""
 
@@ -155,6 +176,7 @@ class Parsed:
     sensors: SensorColumns | None = None
     sites: list[Site] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
+    trips: list[TripNews] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     gone: list[tuple[str, int]] = field(
         default_factory=list

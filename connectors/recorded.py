@@ -107,6 +107,8 @@ def _of_object(body: bytes) -> tuple[Family, str] | None:
         return "oulunliikenne", ""
     if (has["features"] or has["properties"]) and b'"situationId"' in body:
         return "digitraffic", "traffic-message"
+    if has["features"] and b'"tasks"' in body and b'"domain"' in body:
+        return "digitraffic", "/maintenance/"
     if b'"tmsNumber"' in body or not (has["stations"] or has["features"]):
         return None
     if has["stations"]:

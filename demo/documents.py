@@ -18,6 +18,7 @@ from demo.traffic import Traffic
 
 VEHICLE_POSITIONS = "/realtime/vehicle-positions/v2/hsl"
 TMS, WEATHER, MESSAGES = "/api/tms/v1/stations", "/api/weather/v1/stations", "/api/traffic-message/v2"
+MAINTENANCE, GBFS = "/api/maintenance/v1/tracking/routes/latest", "/gbfs/2.2/helsinki/en"
 COUNTING, LIIPI, NYSSE = "/api/counting-site/v2", "/api/v1", "/journeys/api/1"
 PROTOBUF = "application/x-protobuf"
 #: What Waltti's and Fingrid's clients must show.
@@ -75,6 +76,7 @@ def _national(player: Player | None, living: Living) -> Iterator[Document]:
         f"{MESSAGES}/roadworks": lambda now: roadside.features(now - now % 60_000, (s.roadwork(now, s.name.title()) for s in sides)),
         f"{MESSAGES}/traffic-announcements": lambda now: roadside.features(now - now % 60_000, ()),
         f"{MESSAGES}/weight-restrictions": lambda now: roadside.features(now - now % 60_000, ()),
+        MAINTENANCE: lambda now: roadside.features(now - now % 60_000, (s.plough(now) for s in sides)),
         f"{COUNTING}/sites": lambda now: roadside.features(now - now % 900_000, (s.counting_site(now) for s in sides)),
         f"{COUNTING}/values": lambda now: msgspec.json.encode([v for s in sides for v in s.counted(now)]),
     }
@@ -90,7 +92,10 @@ def _region(player: Player | None, living: Living) -> list[Document]:
         changed_ms, recorded = player.vehicle_positions_at(now_ms) if player is not None else (now_ms - now_ms % 1000, wire.nobody(now_ms))
         return (living.of_hsl[0].now_ms, wire.hsl_vehicle_positions(recorded, living.of_hsl)) if living.of_hsl else (changed_ms, recorded)
 
-    out = [Document(VEHICLE_POSITIONS, vehicles, PROTOBUF)]
+    out = [
+        Document(VEHICLE_POSITIONS, vehicles, PROTOBUF),
+        _document("/realtime/trip-updates/v2/hsl", lambda now: wire.trip_updates(now, living.of_hsl), content_type=PROTOBUF),
+    ]
     if living.of_hsl:
         places = [
             (p.number, p.lat_deg, p.lon_deg) for n in ("espoo", "vantaa") if n in living.roadside for p in living.roadside[n].places[:2]
@@ -98,6 +103,8 @@ def _region(player: Player | None, living: Living) -> list[Document]:
         route = living.of_hsl[0].fixes[0].route_id
         out += [
             _document("/realtime/service-alerts/v2/hsl", partial(_alert, route), content_type=PROTOBUF),
+            _document(f"{GBFS}/station_information.json", lambda now: roadside.bike_stations(now, places)[0]),
+            _document(f"{GBFS}/station_status.json", lambda now: roadside.bike_stations(now, places)[1]),
             _document(f"{LIIPI}/facilities.json", lambda now: roadside.park_and_ride(now, places)[0]),
             _document(f"{LIIPI}/utilizations.json", lambda now: roadside.park_and_ride(now, places)[1]),
         ]
@@ -125,6 +132,13 @@ def _tampere(traffic: Traffic, side: Roadside) -> list[Document]:
             content_type=PROTOBUF,
             key=BASIC,
         ),
+        _document(
+            _waltti("tampere", "tripupdate"),
+            lambda now: wire.trip_updates(now, [traffic], wire.NYSSE_OPERATOR, trip_ids=True),
+            content_type=PROTOBUF,
+            key=BASIC,
+        ),
+        _document(_waltti("tampere", "servicealert"), alert, content_type=PROTOBUF, key=BASIC),
         _document("/api/v1/trafficAmount", side.traffic_amount),
         *lights,
     ]
@@ -141,6 +155,9 @@ def _turku(traffic: Traffic, side: Roadside) -> list[Document]:
 def _oulu(traffic: Traffic, side: Roadside) -> list[Document]:
     return [
         _document(_waltti("oulu", "vehicleposition"), lambda _: wire.waltti(traffic, "{}"), content_type=PROTOBUF, key=BASIC),
+        _document(
+            _waltti("oulu", "tripupdate"), lambda now: wire.trip_updates(now, [traffic], trip_ids=True), content_type=PROTOBUF, key=BASIC
+        ),
         _document(_waltti("oulu", "servicealert"), partial(_alert, traffic.fixes[0].route_id), content_type=PROTOBUF, key=BASIC),
         _document("/proxy/graphql", side.oulunliikenne, method="POST"),
     ]

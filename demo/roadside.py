@@ -109,6 +109,13 @@ class Roadside:
         values = [_sensor(self.places[0].number, number, name, unit, value, at_ms) for number, name, unit, value in told]
         return {"id": self.places[0].number, "dataUpdatedTime": rfc3339(at_ms), "sensorValues": values}
 
+    def plough(self, now_ms: int) -> dict[str, Any]:
+        """Feature of maintenance ``tracking/routes/latest``: one that grits between the stations, a new stretch of work every five minutes."""
+        at_ms = now_ms - now_ms % MINUTE_MS
+        p = self.places[at_ms // MINUTE_MS % len(self.places)]
+        told = {"time": rfc3339(at_ms), "created": rfc3339(at_ms), "tasks": ["SALTING"], "domain": "simulated", "source": "SIMULATED"}
+        return _feature(self.number * 1_000_000 + at_ms // (5 * MINUTE_MS) % 1_000_000, p.lon_deg, p.lat_deg, told)
+
     def roadwork(self, now_ms: int, title: str) -> dict[str, Any]:
         """Feature of ``roadworks``: one lane, for some hours, on a small street."""
         hour = now_ms - now_ms % (60 * MINUTE_MS)
@@ -254,6 +261,19 @@ def grid_factor(now_ms: int) -> bytes:
     end = now_ms - now_ms % (3 * MINUTE_MS)
     value = round(45 + 10 * math.sin(end / 3.6e6), 1)
     return msgspec.json.encode({"datasetId": 265, "startTime": rfc3339(end - 3 * MINUTE_MS), "endTime": rfc3339(end), "value": value})
+
+
+def bike_stations(now_ms: int, places: list[tuple[int, float, float]]) -> tuple[bytes, bytes]:
+    """GBFS 2.2 ``station_information`` and ``station_status``: number, latitude, longitude of each station."""
+    now = now_ms // MINUTE_MS * 60
+    head = {"last_updated": now, "ttl": 60, "version": "2.2"}
+    known = [{"station_id": str(n), "name": f"SIMULATED {n}", "lat": lat, "lon": lon, "capacity": 20} for n, lat, lon in places]
+    status = [
+        {"station_id": str(n), "num_bikes_available": (now // 60 + n) % 20, "num_docks_available": 20 - (now // 60 + n) % 20, "last_reported": now,
+         "is_installed": True, "is_renting": True, "is_returning": True}
+        for n, _, _ in places
+    ]  # fmt: skip
+    return msgspec.json.encode({**head, "data": {"stations": known}}), msgspec.json.encode({**head, "data": {"stations": status}})
 
 
 def park_and_ride(now_ms: int, places: list[tuple[int, float, float]]) -> tuple[bytes, bytes]:

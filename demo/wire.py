@@ -209,6 +209,31 @@ def alert(now_ms: int, route_id: str, header: str) -> bytes:
     return _bytes(message)
 
 
+def trip_updates(now_ms: int, traffics: list[Traffic], route_end: str = "", *, trip_ids: bool = False) -> bytes:
+    """How late each trip is, and one trip that is cancelled: the first line's of the coming hour."""
+    message = _message(now_ms, "2.0")
+    for traffic in traffics:
+        for fix in traffic.fixes:
+            update = message.entity.add(id=f"{fix.route_id}/{fix.number}").trip_update
+            _name_trip(update.trip, fix.route_id + route_end, fix.direction_id, fix.departed_ms)
+            if trip_ids:
+                update.trip.trip_id = _trip(fix)
+            update.timestamp, update.delay = now_ms // 1000, fix.delay_s
+    if traffics:
+        off = message.entity.add(id="cancelled").trip_update
+        first = traffics[0].fixes[0]
+        _name_trip(off.trip, first.route_id + route_end, first.direction_id, now_ms // 3_600_000 * 3_600_000 + 3_600_000)
+        off.trip.schedule_relationship = pb.TripDescriptor.CANCELED
+        off.timestamp = now_ms // 3_600_000 * 3600
+    return _bytes(message)
+
+
+def _name_trip(trip: pb.TripDescriptor, route_id: str, direction_id: int, departed_ms: int) -> None:
+    at = datetime.fromtimestamp(departed_ms // 1000, ZONE)
+    trip.route_id, trip.direction_id = route_id, direction_id
+    trip.start_date, trip.start_time = at.strftime("%Y%m%d"), at.strftime("%H:%M:%S")
+
+
 def in_hours(ms: int, hours: float) -> str:
     """UTC, as Digitraffic writes it."""
     return (datetime.fromtimestamp(ms // 1000, UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -205,6 +205,16 @@ class Fall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usual_ratio: NonNegative  #: the same in the minutes before
 
 
+class NamedTrip(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A trip, as well as the feed names it: by its id, or by route, direction, day and start."""
+
+    trip_id: str | None = None
+    route_id: str | None = None
+    direction_id: Direction | None = None
+    operating_day: Day | None = None
+    start_time: Clock | None = None  #: local, may pass 24:00
+
+
 class Situation(Record, frozen=True, kw_only=True):
     """Something that changes traffic for a while: an incident, roadworks, a closure, a transit alert. Kafka key: ``situation_id``; compacted."""
 
@@ -222,9 +232,11 @@ class Situation(Record, frozen=True, kw_only=True):
     cause: str | None = None  #: as the feed names it
     effect: str | None = None
     geometry: dict[str, Any] | None = None  #: GeoJSON, lon lat
-    segment_ids: list[str] | None = None
+    segment_ids: list[str] | None = None  #: where it is drawn; of an alert of lines and stops: where those run and lie
     routes: list[str] | None = None  #: GTFS route_id
     stops: list[str] | None = None  #: GTFS stop_id
+    trips: list[NamedTrip] | None = None  #: single trips; with effect NO_SERVICE they are cancelled
+    location_codes: list[str] | None = None  #: ALERT-C, ``country:table:code``; with a geometry where the city has the table of locations
     areas: list[str] | None = None  #: municipalities and regions by name
     title: Texts | None = None
     text: Texts | None = None

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import msgspec
+
 from geo.drawn import DrawnPlacer
 from geo.hmm import HmmSettings
 from geo.matching import Matching
 from geo.network import Network
+from geo.served import ServedPlacer
 from geo.sites import SitePlacer
 from geo.track import TrackSettings
+from models.records import Situation
 from streams.cells import CellSettings, Pieces
 from streams.clean import CleanSettings
 
@@ -50,6 +54,18 @@ class Ground:
     def drawn(self) -> DrawnPlacer:
         """Made when the first situation is drawn."""
         return DrawnPlacer(self.network, self.matching.plane)
+
+    @cached_property
+    def served(self) -> ServedPlacer:
+        """Made when the first alert of lines or stops is heard of."""
+        return ServedPlacer(self.network)
+
+    def on_segments(self, s: Situation) -> Situation:
+        """The situation with the segments that it is on: where it is drawn, else where the lines and stops that it names are."""
+        if s.segment_ids is not None:
+            return s
+        found = self.drawn.place(s.geometry) if s.geometry is not None else self.served.place(s.routes or (), s.stops or ())
+        return msgspec.structs.replace(s, segment_ids=found or None)
 
 
 @dataclass(slots=True)

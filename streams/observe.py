@@ -37,6 +37,7 @@ from streams.sensors import Sensors
 from streams.sides import Sides
 from streams.stated import Statements
 from streams.surroundings import grid_rows, weather_rows
+from streams.trips import Trips
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
@@ -65,6 +66,7 @@ class Observer:
         self.statements = Statements()
         self.notices = Notices(ground.row_of)
         self.passages = Passages()
+        self.trips = Trips()
         self.border = city.border
         self.sides = None if self.border is None else Sides(self.border, connects=city.raw_of is None)
         self.elsewhere = 0  #: events of vehicles beyond the city's border
@@ -121,6 +123,7 @@ class Observer:
             self.meter.tick(envelope.ingest_ms, envelope.source)
             return
         parsed = self.parser.parse(envelope)
+        self.trips.join(parsed, self.feed, self.log_ms, whole=envelope.kind == "snapshot")
         rejects = list(parsed.rejects)
         duplicates, elsewhere = 0, self.elsewhere + self.sensors.elsewhere + self.statements.elsewhere
         if parsed.vehicles is not None and len(parsed.vehicles):
@@ -397,7 +400,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(), "trips": self.trips.export(),
             "sides": {} if self.sides is None else self.sides.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
@@ -425,6 +428,7 @@ class Observer:
         self._crews.restore(state["crews"])
         self._lines.restore(state["lines"])
         self.passages.restore(state.get("passages", []))
+        self.trips.restore(state.get("trips", {}))
         if self.sides is not None:
             self.sides.restore(state.get("sides", {}))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:

@@ -50,7 +50,7 @@ class Statements:
             who = f"{name}:{s.record.vehicle_id}" if s.product == "stop-passage" else name  # type: ignore[attr-defined]
             who = who if s.part is None else f"{who}\n{s.part}"
             stated = s.record if s.site is None else _placed(s.record, owner.sensors.sites.get(s.site))
-            if stated is None or not _inside(stated, owner.border):
+            if stated is None or not _inside(stated, owner.border) or _of_others(stated, owner):
                 self.elsewhere += 1
                 continue
             said = encode(_without(stated, ("ingest_time",)))
@@ -69,8 +69,7 @@ class Statements:
             self.last[who] = [s.event_ms, crc, s.ingest_ms, kept, version]
             record = stated if s.part is None else self._whole(name, who, stated)
             if isinstance(record, Situation):
-                if record.geometry is not None and record.segment_ids is None:
-                    record = msgspec.structs.replace(record, segment_ids=owner.ground.drawn.place(record.geometry) or None)
+                record = owner.ground.on_segments(record)
                 self._expect_end(s.key, record, s.event_ms)
             value = encode(msgspec.structs.replace(record, simulated=True) if owner.simulated else record)
             owner.tally.accepted += 1
@@ -110,8 +109,7 @@ class Statements:
         record = msgspec.structs.replace(
             record, ended=True, closed=None, valid_to=valid_to, event_time=rfc3339(end_ms), ingest_time=rfc3339(owner.log_ms)
         )
-        if record.geometry is not None:
-            record = msgspec.structs.replace(record, segment_ids=owner.ground.drawn.place(record.geometry) or None)
+        record = owner.ground.on_segments(record)
         last[1] = None  # stated again, it is published again
         last[3] = encode(record).decode()
         self._expect_end(key, record, end_ms)
@@ -163,6 +161,14 @@ class Statements:
             name, in_parts, _ = who.partition("\n")
             if in_parts:
                 self._parts.setdefault(name, []).append(who)
+
+
+def _of_others(record: Record, owner: Observer) -> bool:
+    """Whether a feed of a whole country says this of lines that are none of the city's."""
+    if not isinstance(record, Situation) or not owner.feed.wider or record.geometry is not None or not record.routes:
+        return False
+    served = owner.ground.served
+    return bool(served.shapes_of) and not served.knows(record.routes)
 
 
 def _without(record: Record, fields: tuple[str, ...]) -> Record:

@@ -5,6 +5,7 @@ The table comes in a document of its own, once a day; what its numbers mean is r
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lxml import etree
@@ -12,6 +13,7 @@ from lxml import etree
 from connectors import xml
 from connectors.cities import City, FeedSettings
 from connectors.columns import Parsed
+from connectors.datex2.alertc import table
 from connectors.datex2.cut import piece_of
 from connectors.datex2.measured import DIRECTION, Role, reading, roles_as_state, roles_from_state, site, xml_type
 from connectors.datex2.situations import situation
@@ -29,6 +31,7 @@ class Parser:
         self._feed = feed
         self._namespace = feed.id_namespace or feed.name
         self._box = city.box
+        self._locations = table(Path(feed.locations)) if feed.locations is not None else {}
         self._tables: dict[str, tuple[str, dict[str, Role]]] = {}  #: site -> version, roles by index
         self._knows = False  #: a table was read: sites that are not in it are other cities'
 
@@ -134,7 +137,7 @@ class Parser:
         )
 
     def _situation(self, element: etree._Element, index: int, item: Item, rows: SensorRows, parsed: Parsed) -> None:
-        got = situation(element, index, item, self._feed.name, self._namespace, self._box, self._feed.areas)
+        got = situation(element, index, item, self._feed.name, self._namespace, self._box, self._feed.areas, self._locations)
         if isinstance(got, str):
             parsed.skip(got)
         else:

@@ -1,4 +1,4 @@
-"""Where DATEX II says that something is: points and lines in degrees. References by ALERT-C, road number or OpenLR alone are no place on a map here."""
+"""Where DATEX II says that something is: points and lines in degrees, else codes of ALERT-C where there is their table. Road numbers and OpenLR alone are no place on a map here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from lxml import etree
 
 from connectors import xml
+from connectors.datex2.alertc import Table
+from connectors.datex2.alertc import lines as coded_lines
 from connectors.geojson import MOST_POSITIONS, Position
 from connectors.reading import Refused, heading, known, number, place
 
@@ -35,8 +37,9 @@ def point(element: etree._Element | None) -> Position | None:
     return None
 
 
-def geometry(elements: list[etree._Element]) -> tuple[dict[str, Any] | None, list[Position]]:
-    """GeoJSON of the locations of a situation and all its positions: its lines where there are any, else its points. Each once; too many: none.
+def geometry(elements: list[etree._Element], locations: Table) -> tuple[dict[str, Any] | None, list[Position]]:
+    """GeoJSON of the locations of a situation and all its positions: its lines where there are any, else its points, else what its codes are by the table of locations. Each once;
+    too many: none.
 
     Raises:
         Refused: not degrees.
@@ -47,9 +50,11 @@ def geometry(elements: list[etree._Element]) -> tuple[dict[str, Any] | None, lis
             line = tuple(_positions(drawn))
             if len(line) > 1 and line not in lines:
                 lines.append(line)
-    positions = [p for line in lines for p in line]
-    if not positions:
-        positions = list(dict.fromkeys(p for e in elements for p in _points(e)))
+    dots = [] if lines else list(dict.fromkeys(p for e in elements for p in _points(e)))
+    if not lines and not dots and locations:
+        coded = coded_lines(elements, locations)
+        lines, dots = [x for x in coded if len(x) > 1], [x[0] for x in coded]
+    positions = [p for line in lines for p in line] or dots
     if not positions or len(positions) > MOST_POSITIONS:
         return None, positions
     if lines:
@@ -57,8 +62,8 @@ def geometry(elements: list[etree._Element]) -> tuple[dict[str, Any] | None, lis
         if len(lines) == 1:
             return {"type": "LineString", "coordinates": drawn_lines[0]}, positions
         return {"type": "MultiLineString", "coordinates": drawn_lines}, positions
-    dots = [list(p) for p in positions]
-    return ({"type": "Point", "coordinates": dots[0]} if len(dots) == 1 else {"type": "MultiPoint", "coordinates": dots}), positions
+    points = [list(p) for p in positions]
+    return ({"type": "Point", "coordinates": points[0]} if len(points) == 1 else {"type": "MultiPoint", "coordinates": points}), positions
 
 
 def _points(element: etree._Element) -> list[Position]:

@@ -7,6 +7,7 @@ from lxml import etree
 from connectors import xml
 from connectors.cities import Box
 from connectors.columns import Stated
+from connectors.datex2.alertc import Table, codes
 from connectors.datex2.measured import xml_type
 from connectors.datex2.places import geometry
 from connectors.envelope import Item
@@ -37,7 +38,9 @@ _BLOCKED = ("roadBlocked", "carriagewayBlocked")
 MOST_TEXT = 4000
 
 
-def situation(element: etree._Element, index: int, item: Item, feed: str, namespace: str, box: Box, areas: tuple[str, ...]) -> Stated | str:
+def situation(
+    element: etree._Element, index: int, item: Item, feed: str, namespace: str, box: Box, areas: tuple[str, ...], locations: Table
+) -> Stated | str:
     """One situation, or why it is not this city's: ``outside_box``, ``outside_areas``.
 
     Raises:
@@ -50,7 +53,7 @@ def situation(element: etree._Element, index: int, item: Item, feed: str, namesp
     if not records:
         raise Refused("missing", "situationRecord", None, "at least one record")
     places = [p for r in records for p in xml.children(r, "groupOfLocations", "locationReference")]
-    drawn, positions = geometry(places)
+    drawn, positions = geometry(places, locations)
     named = _names(places)
     if positions and not touches(positions, box):
         return "outside_box"
@@ -89,6 +92,7 @@ def situation(element: etree._Element, index: int, item: Item, feed: str, namesp
         cause=next((t for r in records if (t := xml.text(r, "cause", "causeType") or xml.text(r, "causeType"))), None),
         effect=next((t for r in records if (t := _management(r) or xml.text(r, "impact", "trafficConstrictionType"))), None),
         geometry=drawn,
+        location_codes=codes(places) or None,
         areas=[n for n in named if n in areas] or None,
         text=_texts(records),
         source=_source(records),

@@ -24,7 +24,7 @@ import numpy as np
 
 from connectors.cities import City, FeedSettings
 from connectors.columns import Parsed, Reject, SensorColumns, Site
-from connectors.digitraffic import counting, weather
+from connectors.digitraffic import counting, maintenance, weather
 from connectors.digitraffic.messages import Messages
 from connectors.envelope import Envelope, Item
 from connectors.reading import Refused, SensorRows
@@ -156,7 +156,7 @@ class Parser:
                         weather.message(k, item, topic, parsed, self._feed)
                     elif topic.startswith("traffic-message-v3/"):
                         self._messages.message(k, item, parsed)
-                    else:  # maintenance vehicles are sent without any id: where one was, but never which
+                    else:  # on the broker even the id of the stretch is missing (maintenance.py)
                         parsed.skip("no_vehicle_id")
                     continue
                 kind = _kind(topic, item.body)
@@ -164,6 +164,8 @@ class Parser:
                     before += weather.document(before, item, parsed, self._feed, self._box)
                 elif kind == "messages":
                     before += self._messages.document(before, item, parsed)
+                elif kind == "maintenance":
+                    before += maintenance.document(before, item, parsed, self._feed, self._box)
                 elif kind == "counting":
                     before += counting.document(before, item, parsed, counts, self._box)
                 else:
@@ -309,11 +311,14 @@ def _kind(topic: str, body: bytes) -> str:
         ("/api/weather/", "weather"),
         ("/api/traffic-message/", "messages"),
         ("/api/counting-site/", "counting"),
+        ("/api/maintenance/", "maintenance"),
     ):
         if part in topic:
             return kind
     if b'"situationId"' in body:
         return "messages"
+    if b'"tasks"' in body and b'"FeatureCollection"' in body:
+        return "maintenance"
     if b'"FeatureCollection"' in body and b'"tmsNumber"' not in body:
         return "weather" if b'"collectionStatus"' in body else "counting"
     return "weather" if weather.is_weather(body) else "counting" if counting.is_counting(body) else "tms"

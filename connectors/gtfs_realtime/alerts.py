@@ -9,19 +9,26 @@ from google.transit import gtfs_realtime_pb2 as pb
 from connectors.columns import Stated
 from connectors.reading import LAST_MS, Refused
 from models.clock import rfc3339
-from models.records import Severity, Situation
+from models.records import NamedTrip, Severity, Situation
 
 _SEVERITY: dict[int, Severity] = {pb.Alert.INFO: "low", pb.Alert.WARNING: "medium", pb.Alert.SEVERE: "high"}
 
 
 def situation(
-    entity: pb.FeedEntity, index: int, ingest_ms: int, header_s: int, feed: str, prefix: str, route: Callable[[str], str | None]
+    entity: pb.FeedEntity,
+    index: int,
+    ingest_ms: int,
+    header_s: int,
+    feed: str,
+    prefix: str,
+    route: Callable[[str], str | None],
+    trip: Callable[[pb.TripDescriptor], NamedTrip],
 ) -> Stated:
     """An alert does not say when it was written: it is as new as the file in which it first came in this form.
 
     Args:
         prefix: namespace of the id, with its slash.
-        route: a route's id as the other feeds of the city write it.
+        route, trip: a route's id, and a trip, as the other feeds of the city write them.
 
     Raises:
         Refused: no id.
@@ -29,7 +36,11 @@ def situation(
     alert = entity.alert
     check_texts(
         entity.id,
-        *(t for e in alert.informed_entity for t in (e.route_id, e.stop_id, e.trip.route_id)),
+        *(
+            t
+            for e in alert.informed_entity
+            for t in (e.route_id, e.stop_id, e.trip.route_id, e.trip.trip_id, e.trip.start_time, e.trip.start_date)
+        ),
         *(
             t
             for texts in (alert.header_text, alert.description_text, alert.url)
@@ -57,6 +68,7 @@ def situation(
         effect=_name(pb.Alert.Effect, alert.effect) if alert.HasField("effect") else None,
         routes=routes or None,
         stops=_once([e.stop_id for e in alert.informed_entity]) or None,
+        trips=[trip(e.trip) for e in alert.informed_entity if e.HasField("trip") and (e.trip.trip_id or e.trip.start_time)] or None,
         title=_texts(alert.header_text),
         text=_texts(alert.description_text),
         url=next((t.text for t in alert.url.translation if t.text), None),

@@ -1,9 +1,9 @@
 """GTFS-Realtime: a protobuf FeedMessage into columns, one row a vehicle, and into situations, one an alert.
 
-Reference: https://gtfs.org/documentation/realtime/reference/. Read by the official bindings. Trip updates are forecasts, and no forecast becomes a passage: they are
-passed over, as are deleted entities; FULL_DATASET and DIFFERENTIAL mean the same here, since a row only says what was said of one vehicle.
+Reference: https://gtfs.org/documentation/realtime/reference/. Read by the official bindings. Of trip updates only what is no forecast is taken (``updates.py``); FULL_DATASET
+and DIFFERENTIAL mean the same for vehicles, since a row only says what was said of one.
 What single feeds do differently is set in the city file: ``vehicle_id_format``, ``zero_is_unknown``, ``position_method``, ``mode``, ``route_modes``,
-``id_namespace``, ``start_time_zone``, ``route_id_ends``.
+``id_namespace``, ``start_time_zone``, ``route_id_ends``, ``certain_is_passed``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from google.transit import gtfs_realtime_pb2 as pb
 from connectors.cities import City, FeedSettings
 from connectors.columns import EVENT_CODE, METHOD_CODE, Parsed, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope, Item
-from connectors.gtfs_realtime import alerts
+from connectors.gtfs_realtime import alerts, updates
 from connectors.reading import Refused
 
 #: Seconds beyond which a time no longer fits milliseconds exactly (the year 287396).
@@ -47,7 +47,9 @@ class Parser:
             _hsl_id if feed.vehicle_id_format == "hsl" else lambda id: (prefix + id, None)
         )
         self._feed, self._prefix = feed.name, f"{feed.id_namespace or feed.name}/"
-        self._zone = ZoneInfo(city.timezone) if feed.start_time_zone == "UTC" else None
+        self._zone = ZoneInfo(city.timezone)
+        self._in_utc = feed.start_time_zone == "UTC"
+        self._certain_is_passed = feed.certain_is_passed and feed.secondary_to is None  # the better feed tells of its vehicles' stops
         self._ends, self._route_modes = feed.route_id_ends, feed.route_modes
         self._zero_is_unknown = feed.zero_is_unknown
         self._method = METHOD_CODE[feed.position_method]
@@ -81,10 +83,21 @@ class Parser:
                         self._row(rows, index, item.ingest_ms, entity, header_s, trips, mode)
                     elif entity.HasField("alert"):
                         parsed.stated.append(
-                            alerts.situation(entity, index, item.ingest_ms, header_s, self._feed, self._prefix, self._route)
+                            alerts.situation(
+                                entity,
+                                index,
+                                item.ingest_ms,
+                                header_s,
+                                self._feed,
+                                self._prefix,
+                                self._route,
+                                lambda t: updates.named(self._trip(t, "unknown")),
+                            )
                         )
+                    elif entity.HasField("trip_update"):
+                        self._update(parsed, index, item.ingest_ms, entity.trip_update, header_s, mode)
                     else:
-                        parsed.skip("trip_update" if entity.HasField("trip_update") else "other_entity")
+                        parsed.skip("other_entity")
                 except (_Refused, Refused) as e:
                     rejects.append(_reject(index, item, e, entity.SerializePartialToString()))
             if message.header.incrementality == pb.FeedHeader.FULL_DATASET:
@@ -143,6 +156,19 @@ class Parser:
         tied = v.HasField("current_status") and v.current_status != pb.VehiclePosition.IN_TRANSIT_TO
         rows.stop_id.append((v.stop_id or None) if tied else None)
 
+    def _update(self, parsed: Parsed, index: int, ingest_ms: int, update: pb.TripUpdate, header_s: int, mode: str) -> None:
+        t, given = update.trip, update.vehicle.id or update.vehicle.label
+        alerts.check_texts(t.trip_id, t.route_id, t.start_time, t.start_date, update.vehicle.id, update.vehicle.label)
+        trip = self._trip(t, mode)
+        if updates.is_cancelled(update):
+            parsed.stated.append(updates.cancellation(update, index, ingest_ms, header_s, self._feed, self._prefix, trip, self._zone))
+            return
+        vehicle = self._vehicle(given)[0] if given else None
+        news = updates.news(update, index, ingest_ms, header_s, trip, vehicle, certain_is_passed=self._certain_is_passed)
+        if news is not None:
+            parsed.trips.append(news)
+        parsed.skip("trip_update")
+
     def _number(self, position: pb.Position, name: str) -> float:
         if not position.HasField(name):
             return _NAN
@@ -151,7 +177,7 @@ class Parser:
 
     def _trip(self, t: pb.TripDescriptor, mode: str) -> Trip:
         day, start = _day(t.start_date), _time(t.start_time)
-        if self._zone is not None:
+        if self._in_utc:
             day, start = _local(day, start, self._zone)
         route = self._route(t.route_id)
         return Trip(

@@ -299,7 +299,7 @@ def situations(publisher: Publisher, found: Sequence[Situation], geometry_of: Ca
 
 def _situation(publisher: Publisher, s: Situation, geometry_of: Callable[[str], dict[str, Any] | None]) -> str | None:
     place = location("sit:locationReference", s.geometry)
-    for segment_id in s.segment_ids or () if place is None else ():
+    for segment_id in s.segment_ids or () if place is None and s.kind != "transit_alert" else ():  # a line is no place
         place = place or location("sit:locationReference", geometry_of(segment_id), _reference("tilannekuva segment_id", segment_id))
     if place is None:
         return None

@@ -203,7 +203,14 @@ async def serve() -> AsyncIterator[Serve]:
 
 def polled(url: str, **more: object) -> City:
     return load(
-        "helsinki", {"feeds.gtfs_rt.http.0.url": url, "feeds.gtfs_rt.http.0.every_s": 0.05, "feeds.gtfs_rt.allow_private": True, **more}
+        "helsinki",
+        {
+            "feeds.gtfs_rt.http.1": None,
+            "feeds.gtfs_rt.http.0.url": url,
+            "feeds.gtfs_rt.http.0.every_s": 0.05,
+            "feeds.gtfs_rt.allow_private": True,
+            **more,
+        },
     )
 
 
@@ -312,7 +319,7 @@ async def test_an_unknown_feed_is_refused_before_anything_is_touched() -> None:
 
 async def test_feeds_go_into_the_real_broker_and_come_out_as_they_were(kafka: str, mqtt: Ports, serve: Serve) -> None:
     url, _ = await serve([lambda r: web.Response(body=b"x" * 3_000_000)])
-    more = {"feeds.gtfs_rt.http.0.url": url, "feeds.gtfs_rt.allow_private": True}
+    more = {"feeds.gtfs_rt.http.1": None, "feeds.gtfs_rt.http.0.url": url, "feeds.gtfs_rt.allow_private": True}
     city = local(mqtt, **more)
     prefix, stop, registry = "test-connect.", asyncio.Event(), CollectorRegistry()
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)

@@ -41,7 +41,7 @@ async def seen() -> AsyncIterator[tuple[list[str], str]]:
 
 
 def local(url: str) -> tuple[City, FeedSettings]:
-    city = load("oulu", {"feeds.waltti.http.0.url": url, "feeds.waltti.http.1.url": url, "feeds.waltti.allow_private": True})
+    city = load("oulu", {f"feeds.waltti.http.{n}.url": url for n in range(3)} | {"feeds.waltti.allow_private": True})
     return city, city.feed("waltti")
 
 

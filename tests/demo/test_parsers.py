@@ -18,7 +18,7 @@ from demo.run import Addresses, overrides
 from models.clock import parse_ms
 
 NOW = parse_ms("2026-11-24T22:10:00Z")
-PATHS = frozenset({VEHICLE_POSITIONS, TMS, f"{TMS}/data", f"{TMS}/sensor-constants"})
+PATHS = frozenset({VEHICLE_POSITIONS, "/realtime/trip-updates/v2/hsl", TMS, f"{TMS}/data", f"{TMS}/sensor-constants"})
 CITY = cities.load(
     "helsinki", overrides(cities.load("helsinki"), Addresses(mqtt="mqtt://127.0.0.1:1883", http="http://127.0.0.1:8000"), PATHS)
 )

@@ -235,4 +235,4 @@ def finals(out: Outputs) -> list[tuple[bytes, bytes, int, str]]:
 def adds_up(run: Run) -> None:
     """Every event has exactly one fate."""
     for feed, t in run.tally().items():
-        assert t.events == t.accepted + t.duplicates + t.rejected + t.late, (feed, t)
+        assert t.events == t.accepted + t.duplicates + t.rejected + t.late + t.elsewhere, (feed, t)
