@@ -16,17 +16,19 @@ from typing import Any
 
 import click
 
-from commands import access, checks, differing, explaining, history, networks, tables
+from commands import access, checks, differing, explaining, history, networks, profiles, tables
 from commands.shared import (
     data_folder,
     load_cities,
     load_network,
+    load_profile,
     monitored,
     run,
     with_broker,
     with_metrics,
     with_network,
     with_prefix,
+    with_profile,
     with_settings,
 )
 from connectors import cities
@@ -128,6 +130,7 @@ def connect(
 @with_broker
 @with_prefix
 @with_network
+@with_profile
 @with_settings
 def process(
     names: tuple[str, ...],
@@ -141,6 +144,7 @@ def process(
     broker: str,
     prefix: str,
     network: Path | None,
+    profile: str | None,
     settings: tuple[str, ...],
 ) -> None:
     """The Faust worker of a CITY: observe and fuse. Start more of them to share the work; several small cities may share one."""
@@ -155,7 +159,10 @@ def process(
         raise ConfigError(
             "command line", "--network", str(network), "one CITY; networks of several are read where `network build` puts them"
         )
+    if profile not in (None, "none") and len(chosen) > 1:
+        raise ConfigError("command line", "--profile", profile, "one CITY; profiles of several are read from the folders of their networks")
     nets = [load_network(c, network) for c in chosen]
+    usual = [load_profile(c, network, profile) for c in chosen]
     s = WorkerSettings(
         bootstrap=broker, prefix=prefix, stages=stages or ("observe", "fuse"), instance=instance, replication=replication,  # type: ignore[arg-type]
         until_end=until_end, session_timeout_s=session_timeout,
@@ -164,7 +171,7 @@ def process(
     async def main(stop: asyncio.Event) -> None:
         registry = CollectorRegistry()
         metrics = WorkerMetrics(registry)
-        workers = [CityWorker(c, net, s, metrics) for c, net in zip(chosen, nets, strict=True)]
+        workers = [CityWorker(c, net, s, metrics, p) for c, net, p in zip(chosen, nets, usual, strict=True)]
         memory.settle()
         with monitored([w.watchdog for w in workers], registry, broker, metrics_host, metrics_port):
             await until_first(run_worker(w, stop) for w in workers)
@@ -258,6 +265,7 @@ for command in (
     history.replay,
     differing.diff,
     networks.network,
+    profiles.profile,
     tables.topics,
     checks.check,
     checks.conform,

@@ -12,6 +12,7 @@ from commands.shared import (
     load_cities,
     load_city,
     load_network,
+    load_profile,
     monitored,
     run,
     values_of,
@@ -19,6 +20,7 @@ from commands.shared import (
     with_metrics,
     with_network,
     with_prefix,
+    with_profile,
     with_settings,
 )
 from models.errors import ConfigError
@@ -83,13 +85,15 @@ def archive(
 )
 @with_broker
 @with_network
+@with_profile
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="Replace a parameter (fusion.half_life_s=120, emissions.fleet_year=2030; docs/settings.md lists them) or a value of the city file.",
 )  # fmt: skip
 def replay(
     paths: tuple[str, ...], city: str, to: str, days: tuple[str, ...], simulated: bool, provisional: bool, envelope_items: int, speed: float | None,
-    run_name: str, fleet: Path | None, broker: str, network: Path | None, settings: tuple[str, ...],
+    run_name: str, fleet: Path | None, broker: str, network: Path | None, profile: str | None,
+    settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """An archive or recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
     from streams import replays
@@ -119,5 +123,6 @@ def replay(
     summary = replays.to_folder(
         paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated,
         observe=parameters.observe, fuse=parameters.fuse, days=days,
+        profile=load_profile(c, network, profile),
     )  # fmt: skip
     click.echo(summary)

@@ -48,6 +48,23 @@ def load_network(city: City, folder: Path | None) -> Any:
     return store.load(folder)
 
 
+def load_profile(city: City, network: Path | None, named: str | None) -> Any:
+    """The city's speed profile: the file that is named, none for ``none``, else the one in the network's folder where there is one.
+
+    Raises:
+        ConfigError: not a profile, or another city's.
+    """
+    from streams import profiles
+
+    file = (network or network_folder(city)) / profiles.NAME if named is None else Path(named)
+    if named == "none" or (named is None and not file.is_file()):
+        return None
+    profile = profiles.load(file)
+    if profile.city != city.name:
+        raise ConfigError("command line", "--profile", str(file), f"a profile of {city.name}, not of {profile.city}")
+    return profile
+
+
 def values_of(settings: Sequence[str]) -> dict[str, object]:
     """``KEY=VALUE`` texts; values are JSON, or text where they are not.
 
@@ -132,6 +149,11 @@ with_broker = click.option(
 with_prefix = click.option("--prefix", default="", help="Put before every topic name, e.g. replay.storm. (a replay has topics of its own).")
 with_network = click.option(
     "--network", type=click.Path(path_type=Path), help="Folder of a built network; default: where `network build` puts it."
+)
+with_profile = click.option(
+    "--profile",
+    metavar="FILE",
+    help="Speed profile (`tilannekuva profile learn`), or `none`; default: the one in the network's folder, if any.",
 )
 with_settings = click.option(
     "--set",

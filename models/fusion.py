@@ -5,7 +5,7 @@ divided by the expected speed). Their ratio is the pace ratio; it adds up over v
 the last ten metres of a block and another that gets through green give together what they should, which the mean of their logarithms does not.
 
 Of a segment one asks in turn, each answer being the prior of the next, worth a stated number of seconds of expected time:
-1. what its class and limit lead one to expect (ratio 1);
+1. what its class and limit lead one to expect (ratio 1), or what is usual there at this time of the week where a profile tells it (``models/profile.py``);
 2. what is going on ahead, in all the streets that it leads into (queues grow upstream);
 3. what is going on on the street itself, from here straight on.
 A ratio of sums with a prior of so many seconds is the posterior mean of a gamma-distributed pace ratio under discounting, the power steady model of Smith (1979,
@@ -45,6 +45,8 @@ class FusionSettings:
     own_prior_s: float = 3.0
     #: Weight of the expectation of light traffic against what is known from ahead.
     ahead_prior_s: float = 5.0
+    #: Weight of what is usual at this time of the week, where a profile tells it, in place of that expectation.
+    usual_prior_s: float = 2.0
     #: Evidence on the same street straight ahead fades by e over this distance, metres ...
     own_reach_m: float = 40.0
     #: ... and reaches so many segments.
@@ -70,7 +72,14 @@ class FusionSettings:
 
     def __post_init__(self) -> None:
         positive = (self.half_life_s, self.loop_half_life_s, self.own_prior_s, self.ahead_prior_s, self.own_reach_m, self.ahead_reach_m)
-        if min(positive) <= 0 or not 0 <= self.ahead_share < 1 or not 0 <= self.bus_loss < 1 or self.loop_weight_s < 0 or self.doubt < 0:
+        if (
+            min(positive) <= 0
+            or self.usual_prior_s <= 0
+            or not 0 <= self.ahead_share < 1
+            or not 0 <= self.bus_loss < 1
+            or self.loop_weight_s < 0
+            or self.doubt < 0
+        ):
             raise ValueError(f"fusion settings out of range: {self}")
 
 
@@ -122,8 +131,13 @@ class Estimator:
         self.newest_ms: I64 = np.full(n, -1, np.int64)
         self._keep = 0.5 ** (window_s / cfg.half_life_s)
         self._keep_site = 0.5 ** (window_s / cfg.loop_half_life_s)
+        self._usual: tuple[F64, F64] | None = None
         self._at_end = np.clip(1.0 - streets.expected_kmh / streets.running_kmh, 0.0, 1.0)
         self._share()
+
+    def expect(self, usual: tuple[F64, F64] | None) -> None:
+        """What is usual in the window that comes next: ln(pace ratio) of every segment and the spread of minutes about it, NaN where not known; None: nothing is known."""
+        self._usual = usual
 
     def advance(self, obs: WindowSums) -> Estimate:
         """Move on by one window and take in what was observed. Returns the estimate of every segment."""
@@ -177,7 +191,9 @@ class Estimator:
     def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
         """What the spread depends on (own evidence, log pace ratio ahead, log pace ratio, share of the time at the end), and all evidence and priors, seconds."""
         cfg = self.settings
-        prior = (ahead.real + cfg.ahead_prior_s) / (ahead.imag + cfg.ahead_prior_s)
+        usual, spread = self._usually(rows)
+        weight = np.where(np.isnan(spread), cfg.ahead_prior_s, cfg.usual_prior_s)
+        prior = (ahead.real + weight * np.exp(usual)) / (ahead.imag + weight)
         pace = np.log((street.real + cfg.own_prior_s * prior) / (street.imag + cfg.own_prior_s))
         own = street.real + street.imag
         total = own + cfg.own_prior_s * (1 + prior)
@@ -186,9 +202,10 @@ class Estimator:
     def _estimate(self, rows: I64, street: C128, ahead: C128, probe: F64, loop: F64, memory: F64) -> Estimate:
         cfg, s = self.settings, self.streets
         features, total = self.features(rows, street, ahead)
-        pace = features[2]
-        square = pace * pace
-        speed = s.expected_kmh[rows] * np.exp(-pace * square / (square + cfg.doubt**2))
+        usual, spread = self._usually(rows)
+        unusual = features[2] - usual
+        square = unusual * unusual
+        speed = s.expected_kmh[rows] * np.exp(-usual - unusual * square / (square + cfg.doubt**2))
 
         weights = np.stack([probe, loop, np.maximum(memory, 0.0)]) / total
         weights /= np.maximum(weights.sum(axis=0), 1.0)
@@ -199,12 +216,25 @@ class Estimator:
             MEASURED,
             np.where((fresh > 0) | (own >= cfg.blended_share), BLENDED, np.where(alive, INFERRED, NONE)),
         )
+        # what is usual weighs more there than what goes on in the streets ahead
+        past = np.isfinite(spread) & (origin <= INFERRED) & (ahead.real + ahead.imag < cfg.usual_prior_s * (1 + np.exp(usual)))
+        origin = np.where(past, HISTORICAL, origin)
         nothing = origin == NONE
         speed = np.where(nothing, np.nan, speed)
 
-        confidence = np.where(nothing, 0.0, band_probability(np.where(nothing, 1.0, speed), BAND.width(*features)))
-        p20, p80 = speed * np.exp(-Z20 * BELOW.width(*features)), speed * np.exp(Z20 * ABOVE.width(*features))
+        least = np.where(past, spread, 0.0)  # what is usual is no surer than days are alike
+        confidence = np.where(nothing, 0.0, band_probability(np.where(nothing, 1.0, speed), np.maximum(BAND.width(*features), least)))
+        p20 = speed * np.exp(-Z20 * np.maximum(BELOW.width(*features), least))
+        p80 = speed * np.exp(Z20 * np.maximum(ABOVE.width(*features), least))
         return Estimate(speed, p20, p80, confidence, origin, weights[0], weights[1], weights[2], np.maximum(1 - own, 0.0))
+
+    def _usually(self, rows: I64) -> tuple[F64, F64]:
+        """ln(pace ratio) that is usual, 0 where not known, and the spread about it, NaN where not known."""
+        if self._usual is None:
+            return np.zeros(len(rows)), np.full(len(rows), np.nan)
+        usual, spread = self._usual[0][rows], self._usual[1][rows]
+        known = np.isfinite(usual)
+        return np.where(known, usual, 0.0), np.where(known, spread, np.nan)
 
     def straight(self, rows: I64, steps: int) -> tuple[I64, F64]:
         """Segments straight ahead of ``rows``, nearest first (n, steps; -1 none), and the share of each in the value."""

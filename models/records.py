@@ -303,10 +303,10 @@ class SegmentState(Record, frozen=True, kw_only=True):
     window_end: Utc
     status: Status  #: provisional while the window fills, final once
     revision: Count  #: grows with each provisional record of the window; the final one has the highest
-    origin: Origin  #: measured: this segment, this window; blended: with neighbours or memory; inferred: neighbours or prior alone
+    origin: Origin  #: measured: this segment, this window; blended: with neighbours or memory; inferred: neighbours or prior alone; historical: mostly what is usual at this time of the week
     confidence: Share  #: probability that the true space-mean speed lies within +-max(15 %, 3 km/h) of speed_kmh
     represents: Represents  #: whose speed this is
-    algorithm: str  #: name and version of the estimator
+    algorithm: str  #: name and version of the estimator; "+usual." and the beginning of its version where it knew a speed profile
     speed_kmh: NonNegative | None = None  #: space-mean speed (Edie: distance / time), dwell at stops left out
     speed_p20_kmh: NonNegative | None = None
     speed_p80_kmh: NonNegative | None = None

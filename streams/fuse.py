@@ -18,6 +18,7 @@ from geo.streets import streets
 from models.freeflow import free_flow
 from models.fusion import Estimate, Estimator, FusionSettings, WindowSums
 from models.loops import Minutes
+from models.profile import Profile, Usual
 from models.records import encode
 from streams.cells import N_SUMS, WINDOW_MS
 from streams.choice import Choice
@@ -65,7 +66,7 @@ class _Window:
 class Fuser:
     """State of one city: open windows, the estimator, feed health."""
 
-    def __init__(self, city: City, network: Network, settings: FuseSettings | None = None) -> None:
+    def __init__(self, city: City, network: Network, settings: FuseSettings | None = None, profile: Profile | None = None) -> None:
         self.city, self.network = city, network
         self.settings = cfg = settings or FuseSettings()
         s = network.segments
@@ -76,6 +77,8 @@ class Fuser:
         self.lines = Lines(network)
         self.days = CityDays(city.name, city.timezone)
         self.incidents = Incidents(network, known, cfg.lateness_ms)
+        self.usual = None if profile is None else Usual(profile, s.segment_id)
+        self._learned = False  #: whether free-flow speeds of the profile stand
         self.states = States(s, self.free_flow_kmh, self.free_flow_method)
         self.minutes = Minutes()
         self._blocks: dict[int, I64] = {}  #: segments that the same vehicles drive as one with a site; found when first asked for
@@ -95,7 +98,7 @@ class Fuser:
         self.next_slot: int | None = None
         self.last_provisional_ms = 0
         self.offset = -1
-        self.simulated = False
+        self.simulated = profile is not None and profile.simulated
         self.late_rows = 0
         self.doubled = 0  #: cells of a vehicle that a better feed told too
 
@@ -212,6 +215,7 @@ class Fuser:
             told = self._told(window)
             cells = self._best(told)
             sums = self._sums(window, cells)
+            self._expect(w)
             estimate = self.estimator.advance(sums)
             out.add("situation", self.incidents.final(w, sums, estimate.speed_kmh, simulated=self.simulated))
             closed = self.incidents.closed(w)
@@ -257,6 +261,7 @@ class Fuser:
             sums = self._sums(window, cells)
             if sums.empty:
                 continue
+            self._expect(w)
             rows, estimate = self.estimator.peek(sums)
             closed = self.incidents.closed(w)
             shut(estimate, closed[rows])
@@ -289,13 +294,30 @@ class Fuser:
 
     # ---------------------------------------------------------------- publishing
 
+    def _expect(self, w: int) -> None:
+        """What the profile, while it is valid, knows of the window: what is usual, and what streets are like without traffic."""
+        if self.usual is None:
+            return
+        valid = self.usual.valid(w * WINDOW_MS)
+        self.estimator.expect(self.usual.at(w * WINDOW_MS) if valid else None)
+        if valid != self._learned:
+            self._learned = valid
+            self.states.profile = self.usual.profile if valid else None
+            for k, kmh in zip(*(x.tolist() for x in self.usual.free_flow()), strict=True):
+                if k not in self.constants:
+                    self._know(k, *((kmh, "observed_p85") if valid else (float(self.free_flow_kmh[k]), self.free_flow_method[k])))
+
+    def _know(self, row: int, kmh: float, method: str) -> None:
+        """The free-flow speed of a segment, from now on."""
+        self.states.know_free_flow(row, kmh, method)
+        self.emitter.free_flow_kmh[row] = kmh
+
     def _constants(self, window: _Window) -> None:
         """Free-flow speeds that sites know of their own street stand for what its limit suggests."""
         for _, r in sorted(window.sensors.items()):
             if r.segment >= 0 and r.free_flow_kmh is not None and r.free_flow_kmh > 0 and self.constants.get(r.segment) != r.free_flow_kmh:
                 self.constants[r.segment] = r.free_flow_kmh
-                self.emitter.free_flow_kmh[r.segment] = r.free_flow_kmh
-                self.states.know_free_flow(r.segment, r.free_flow_kmh, "sensor_constant")
+                self._know(r.segment, r.free_flow_kmh, "sensor_constant")
 
     def _worth(self, w: int, e: Estimate, sums: WindowSums, closed: Bool) -> I64:
         """Segments whose final record is published: what was observed, what has changed since it was last said, and each one in its turn."""
@@ -383,7 +405,7 @@ class Fuser:
         state: dict[str, Any] = msgspec.msgpack.decode(data, strict=False)
         if state.get("schema") != STATE_SCHEMA or state.get("network") != self.network.version:
             raise ValueError(f"snapshot of schema {state.get('schema')}, network {state.get('network')}")
-        self.offset, self.simulated = state["offset"], state["simulated"]
+        self.offset, self.simulated = state["offset"], self.simulated or state["simulated"]
         self.watermark = {(f, p): t for f, p, t in state["watermark"]}
         self.windows = {}
         for w, win in state["windows"].items():
@@ -404,8 +426,7 @@ class Fuser:
         self.constants = {int(k): v for k, v in state["constants"]}
         self.minutes.state = {k: [float(x) for x in v] for k, v in state["minutes"].items()}
         for k, v in self.constants.items():
-            self.states.know_free_flow(k, v, "sensor_constant")
-            self.emitter.free_flow_kmh[k] = v
+            self._know(k, v, "sensor_constant")
         self.emitter.restore(state["emitter"])
         self.lines.restore(state["lines"])
         self.days.restore(state["days"])

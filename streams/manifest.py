@@ -15,6 +15,7 @@ import msgspec
 from connectors.cities import City
 from geo.network import Network
 from models.emissions import tables
+from models.profile import Profile
 from streams.whatif import GROUPS, Parameters, flat
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,12 @@ NAME = "manifest.json"
 
 
 def manifest(
-    inputs: Sequence[Mapping[str, object]], city: City, network: Network, parameters: Parameters, options: Mapping[str, object]
+    inputs: Sequence[Mapping[str, object]],
+    city: City,
+    network: Network,
+    parameters: Parameters,
+    options: Mapping[str, object],
+    profile: Profile | None = None,
 ) -> dict[str, Any]:
     """What goes in."""
     settings = {name: _plain(value) for g in GROUPS for name, value in flat(parameters.group(g), g)}
@@ -48,6 +54,7 @@ def manifest(
         "manifest": 1,
         "city": {"name": city.name, "sha256": _sha256(msgspec.json.encode(city, order="deterministic"))},
         "network": network.version,
+        "profile": None if profile is None else profile.version,
         "inputs": list(inputs),
         "parameters": settings,
         "factor_set": tables.FACTOR_SET,

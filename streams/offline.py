@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from connectors.cities import City
 from connectors.envelope import Envelope
 from geo.network import Network
+from models.profile import Profile
 from streams import partial as wire
 from streams.cells import WINDOW_MS
 from streams.fuse import Fuser, FuseSettings
@@ -28,9 +29,10 @@ class Run:
     observe: ObserveSettings = field(default_factory=ObserveSettings)
     fuse: FuseSettings = field(default_factory=FuseSettings)
     raw_prefix: str = ""
+    profile: Profile | None = None
 
     def __post_init__(self) -> None:
-        self.fuser = Fuser(self.city, self.network, self.fuse)
+        self.fuser = Fuser(self.city, self.network, self.fuse, self.profile)
         ground = Ground(self.network, self.observe)
         self.observers = {
             (f.name, p): Observer(self.city, f.name, p, ground, raw_topic=f"{self.raw_prefix}raw.{self.city.raw_city}.{f.name}")

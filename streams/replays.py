@@ -23,6 +23,7 @@ from models.emissions.fleet import read_fleet
 from models.emissions.lookup import NoSuchRow
 from models.errors import ConfigError
 from models.explain import STANDS, Evidence, decode
+from models.profile import Profile
 from models.topics import raw_topic
 from streams import manifest
 from streams.admin import ensure_topics
@@ -100,16 +101,17 @@ def with_fleet(path: Path | None) -> FuseSettings:
 def to_folder(
     paths: Sequence[str | Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200,
     simulated: bool = False, observe: ObserveSettings | None = None, fuse: FuseSettings | None = None, days: Sequence[str] = (),
+    profile: Profile | None = None,
 ) -> str:  # fmt: skip
     """One Parquet file a product, ``segments.geojson``, ``summary.json`` and ``manifest.json``. Returns the summary as text for people."""
     parameters = Parameters(observe or ObserveSettings(), fuse or FuseSettings())
     archived = _archived(paths, city, days)
     inputs = archived.hashes() if archived is not None else manifest.files([Path(p) for p in paths])
     options = {"simulated": simulated, "provisional": provisional, "days": sorted(days), "envelope": max_items}
-    made = manifest.manifest(inputs, city, network, parameters, options)
+    made = manifest.manifest(inputs, city, network, parameters, options, profile)
     if not provisional:
         parameters = dataclasses.replace(parameters, fuse=dataclasses.replace(parameters.fuse, provisional_ms=NEVER_MS))
-    run = Run(city, network, parameters.observe, parameters.fuse)
+    run = Run(city, network, parameters.observe, parameters.fuse, profile=profile)
     envelopes = log_of(paths, city, max_items=max_items, simulated=simulated, days=days)
     sink = ParquetSink(folder)
     with Bar(envelopes, *_length(paths, archived)) as bar:

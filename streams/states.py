@@ -15,6 +15,7 @@ from geo.network import F64, I64, Bool, Segments
 from models.clock import rfc3339
 from models.fluency import LOS_GRADES, STATUS_NAMES, fluency_columns
 from models.fusion import ALGORITHM, ORIGINS, Estimate
+from models.profile import Profile
 from streams.outputs import Out
 
 
@@ -41,7 +42,8 @@ class States:
         self._ids = segments.segment_id
         self._keys = [i.encode() for i in segments.segment_id]
         self._head = [f'{{"segment_id":{_json(i)},"window_start":"' for i in segments.segment_id]
-        self._who = [f',"represents":{_json(r)},"algorithm":{_json(ALGORITHM)}' for r in segments.represents]
+        self._who = [f',"represents":{_json(r)},"algorithm":"{ALGORITHM}' for r in segments.represents]
+        self.profile: Profile | None = None  #: what values rest on too; said in ``algorithm``
         self._free = [_free(v, m) for v, m in zip(free_flow_kmh.tolist(), free_flow_method, strict=True)]
         self._length_m, self._free_flow_kmh = segments.length_m, free_flow_kmh.copy()
 
@@ -54,6 +56,7 @@ class States:
         start, end = rfc3339(start_ms), rfc3339(end_ms)
         when = f'{start}","window_end":"{end}","status":"{"final" if final else "provisional"}","revision":{revision},"origin":"'
         tail = ',"simulated":true}' if simulated else "}"
+        made = '"' if self.profile is None else f'+usual.{self.profile.version[:12]}"'
         rows, at = c.rows, c.at
         speed = e.speed_kmh[at]
         known = np.isfinite(speed)
@@ -95,7 +98,7 @@ class States:
             source,
             closed,
         ) in columns:
-            text = f'{head[k]}{when}{ORIGINS[origin]}","confidence":{sure}{who[k]}'
+            text = f'{head[k]}{when}{ORIGINS[origin]}","confidence":{sure}{who[k]}{made}'
             if has:
                 text += f',"speed_kmh":{v},"speed_p20_kmh":{p20},"speed_p80_kmh":{p80}{free[k]},"speed_ratio":{r},"travel_time_s":{tt},"delay_s":{late}'
             else:

@@ -27,6 +27,7 @@ from connectors.cities import City
 from connectors.kafka import make_producer, security
 from geo.network import Network
 from models.errors import EXIT_SOFTWARE
+from models.profile import Profile
 from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_topic
 from streams.admin import Probe, ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
@@ -134,8 +135,10 @@ def credentials() -> faust.SASLCredentials | faust.SSLCredentials | None:
 class CityWorker:
     """All that one worker process holds of one city."""
 
-    def __init__(self, city: City, network: Network, settings: WorkerSettings, metrics: WorkerMetrics | None = None) -> None:
-        self.city, self.network, self.settings = city, network, settings
+    def __init__(
+        self, city: City, network: Network, settings: WorkerSettings, metrics: WorkerMetrics | None = None, profile: Profile | None = None
+    ) -> None:
+        self.city, self.network, self.settings, self.profile = city, network, settings, profile
         self.ground = Ground(network, settings.observe)
         self.metrics = metrics or WorkerMetrics(CollectorRegistry())
         self.drivers: dict[TP, PartitionDriver] = {}
@@ -281,7 +284,7 @@ class CityWorker:
 
     def _step(self, tp: TP) -> Step:
         if tp.topic == self.partials:
-            return FuseStep(Fuser(self.city, self.network, self.settings.fuse))
+            return FuseStep(Fuser(self.city, self.network, self.settings.fuse, self.profile))
         return ObserveStep(Observer(self.city, self.feed_of[tp.topic], tp.partition, self.ground, raw_topic=tp.topic))
 
     # --------------------------------------------------------------- rebalancing
