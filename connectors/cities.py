@@ -116,7 +116,7 @@ class FeedSettings(_Settings, frozen=True, kw_only=True):
     partitions: Annotated[int, Meta(ge=1, le=256)] = 1  #: of the raw topic; grows only with a new topic, since vehicles are spread by hash
     mqtt: Mqtt | None = None  #: a broker to listen to
     http: tuple[Http, ...] = ()  #: documents to poll
-    secondary_to: str | None = None  #: carries the same vehicles as that feed, later or less; used where the first is silent
+    secondary_to: str | None = None  #: carries the same vehicles and messages as that feed, later or less; used where the first is silent
     #: A feed whose secrets are not set is left alone and its feed-health says so; without this, connecting stops with the variable's name.
     optional: bool = False
     simulated: bool = False  #: every record that is made of it says so

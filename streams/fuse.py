@@ -127,6 +127,7 @@ class Fuser:
         self.choice.take(partial)
         out = Outputs()
         out.add("vehicle-position", self.choice.decide(self.watermark, SLOT_MS))
+        out.add("situation", self.choice.decide_situations(self.watermark))
         complete_ms = min((self.watermark.get(s, 0) for s in self.expected), default=0)
         self._close_slots(complete_ms, out)
         self._close_windows(complete_ms, out)

@@ -21,6 +21,7 @@ from connectors.families import Remembers, parser
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE
 from geo.network import F64, I8, Bool
 from geo.track import NEVER, Tracker
+from models.records import Situation
 from streams import partial as wire
 from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
 from streams.choice import BUCKET_MS, FRESH_MS
@@ -33,6 +34,7 @@ from streams.notices import Notices
 from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import Where, dead_letters, late_records, positions
+from streams.sameness import heard_names, names
 from streams.sensors import Sensors
 from streams.sides import Sides
 from streams.stated import Statements
@@ -83,6 +85,7 @@ class Observer:
         self._weather: list[wire.WeatherRow] = []
         self._grid: list[wire.GridRow] = []
         self._held: list[wire.HeldRow] = []
+        self._named: set[tuple[str, int]] = set()  #: situations told of, by their names, and the period
         self._heard: list[I64] = []  #: slot and period of ingest time, in one number each
         self._cells = concat([])
         self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
@@ -120,6 +123,7 @@ class Observer:
         self.simulated = self.simulated or envelope.simulated
         self.statements.pass_time(self.log_ms, out)
         if envelope.kind == "tick":
+            self._hold_situations(out, envelope.ingest_ms)
             self.meter.tick(envelope.ingest_ms, envelope.source)
             return
         parsed = self.parser.parse(envelope)
@@ -134,8 +138,20 @@ class Observer:
         self._grid += grid_rows(stated.records.get("grid-factor", ()))
         self.notices.read(stated.records.get("situation", ()), self.log_ms)
         out.extend(stated)
+        if self.heeded:
+            told = (s.record for s in parsed.stated if isinstance(s.record, Situation))
+            self._named |= {(name, envelope.ingest_ms // BUCKET_MS) for s in told for name in heard_names(s)}
+        self._hold_situations(out, envelope.ingest_ms)
         self._count(envelope, parsed, rejects, duplicates, elsewhere)
         out.add("dead-letter", dead_letters(self, envelope, rejects, where))
+
+    def _hold_situations(self, out: Outputs, ingest_ms: int) -> None:
+        """Those of a secondary feed are handed on, as its positions are."""
+        if self.secondary:
+            for o in out.records.pop("situation", ()):
+                key = o.key.decode()
+                who = names(msgspec.json.decode(o.value, type=Situation)) if o.value else [f"situation:{key}"]
+                self._held.append(wire.HeldRow(key, ingest_ms, o.time_ms, self.offset, o.ce_id, o.value, tuple(who)))
 
     def undecodable(self, data: bytes | None, reason: str, offset: int, log_ms: int) -> Outputs:
         """A raw message that is no envelope of ours: dead-letter, whole."""
@@ -358,7 +374,8 @@ class Observer:
         heard = np.unique(np.concatenate(self._heard)).tolist() if self._heard else []
         held, self._held, self._heard = self._held, [], []
         ids = self.vehicles.ids
-        told = tuple(wire.HeardRow(ids[h >> 40], h & _PERIOD) for h in heard)
+        told = tuple(wire.HeardRow(ids[h >> 40], h & _PERIOD) for h in heard) + tuple(wire.HeardRow(*n) for n in sorted(self._named))
+        self._named = set()
         weather, self._weather, grid, self._grid = tuple(self._weather), [], tuple(self._grid), []
         all_cells = merge(concat([self._cells, fresh])) if len(fresh.who) else self._cells
         changed = _member(all_cells, fresh)
@@ -393,7 +410,7 @@ class Observer:
 
     def export(self) -> bytes:
         """The whole state as bytes. Call it right after ``flush``: rows not yet flushed would be lost."""
-        if self._new_rows or self._held or self._heard:
+        if self._new_rows or self._held or self._heard or self._named:
             raise RuntimeError("flush before export")
         n = np.arange(len(self.vehicles.ids))
         cells = self._cells
@@ -435,7 +452,7 @@ class Observer:
             self.parser.restore(state["parser"])
         self.tally = Tally(**state["tally"])
         w, s, v, sums = (np.frombuffer(b, "<i8") for b in state["cells"])
-        self._held, self._heard = [], []
+        self._held, self._heard, self._named = [], [], set()
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
         self.offset, self.log_ms, self.simulated = state["offset"], state["log_ms"], state["simulated"]
 

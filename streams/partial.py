@@ -91,21 +91,22 @@ class GridRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class HeardRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A vehicle whose position came in a period of ``streams.choice.BUCKET_MS`` of ingest time, of a feed that others are secondary to."""
+    """A vehicle whose position, or a situation (by a name of ``streams.sameness``) that came in a period of ``streams.choice.BUCKET_MS`` of ingest time, of a feed that others are secondary to."""
 
     vehicle_id: str
     bucket: int
 
 
 class HeldRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A position of a secondary feed, ready to be published where no better feed tells of the vehicle."""
+    """A position or a situation of a secondary feed, ready to be published where no better feed tells of it."""
 
-    vehicle_id: str
+    vehicle_id: str  #: or the situation's id
     ingest_ms: int
     event_ms: int
     offset: int  #: of its raw message
     ce_id: str
     value: bytes
+    names: tuple[str, ...] = ()  #: of a situation: any by which a better feed may tell of it
 
 
 class NoticeRow(msgspec.Struct, frozen=True, array_like=True, order=True):

@@ -281,7 +281,7 @@ class Parser:
                 geometry = None
         start, end = iso_ms_or_none(s.startTime, "startTime"), iso_ms_or_none(s.endTime, "endTime")
         ended = (s.status or "").upper() in _OVER
-        key = f"{self._prefix}{name}"
+        key = f"digitraffic/{name}" if str(name).startswith("GUID") else f"{self._prefix}{name}"  # Fintraffic's own ids, passed on
         # Oulunliikenne does not say when an entry was written: it is as new as its first receipt in this form.
         record = Situation(
             situation_id=key,
