@@ -232,11 +232,13 @@ def serve(
 @click.option("--for", "for_s", type=float, help="Stop after so many seconds.")
 @click.option("--port", default=8080, show_default=True)
 @click.option("--embedded", is_flag=True, help="Use the broker that comes with pip even where Apache Kafka is installed (memory only).")
-def demo(names: str, for_s: float | None, port: int, embedded: bool) -> None:
+@click.option("--archive", help="Archive all topics to this folder or s3:// address beside, and show the past from it.")
+def demo(names: str, for_s: float | None, port: int, embedded: bool, archive: str | None) -> None:
     """Everything on one machine with SIMULATED feeds in the real wire formats, through the real connectors, worker and gateway."""
     from demo.everything import demo as run_demo
 
-    sys.exit(asyncio.run(run_demo(names.split(","), for_s=for_s, port=port, embedded=embedded, data=data_folder() / "demo")))
+    data = data_folder() / "demo"
+    sys.exit(asyncio.run(run_demo(names.split(","), for_s=for_s, port=port, embedded=embedded, data=data, archive=archive)))
 
 
 @cli.command(epilog="Example: tilannekuva up helsinki")
@@ -245,8 +247,11 @@ def demo(names: str, for_s: float | None, port: int, embedded: bool) -> None:
 @click.option("--for", "for_s", type=float, help="Stop after so many seconds.")
 @click.option("--port", default=8080, show_default=True)
 @click.option("--embedded", is_flag=True, help="Use the broker that comes with pip even where Apache Kafka is installed (memory only).")
+@click.option("--archive", help="Archive all topics to this folder or s3:// address beside, and show the past from it.")
 @with_settings
-def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: int, embedded: bool, settings: tuple[str, ...]) -> None:
+def up(
+    names: tuple[str, ...], broker: str | None, for_s: float | None, port: int, embedded: bool, archive: str | None, settings: tuple[str, ...]
+) -> None:  # fmt: skip
     """Everything on one machine with the live feeds."""
     from demo.everything import up as run_up
 
@@ -254,7 +259,16 @@ def up(names: tuple[str, ...], broker: str | None, for_s: float | None, port: in
         load_network(c, None)
     sys.exit(
         asyncio.run(
-            run_up(list(names), broker=broker, for_s=for_s, port=port, embedded=embedded, data=data_folder() / "up", settings=settings)
+            run_up(
+                list(names),
+                broker=broker,
+                for_s=for_s,
+                port=port,
+                embedded=embedded,
+                data=data_folder() / "up",
+                settings=settings,
+                archive=archive,
+            )
         )
     )
 

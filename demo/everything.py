@@ -21,9 +21,12 @@ from deploy.kafka.broker import Broker, TansuBroker, start_broker
 from geo import store
 from geo.network import Network
 from models.errors import EXIT_FAILED, ConfigError
+from streams.archive_store import Store
 
 #: What the demo shows unless told otherwise.
 CITIES = ("helsinki", *TOWNS)
+#: Seconds until what was read is in a file of the archive: a demo that is cut off at its end has most of it.
+FLUSH_S = 20.0
 
 
 def say(line: str) -> None:
@@ -44,22 +47,29 @@ def children(
     env: Mapping[str, str],
     *,
     together: bool = False,
+    archive: str | None = None,
 ) -> list[Child]:
     """The processes of a picture of some cities, in the order of their start.
 
     Args:
         names: of cities, or paths of their files.
         settings: ``KEY=VALUE`` by city.
+        archive: folder or address that topics are archived to, and the past is shown from; None: nowhere.
         together: one process of workers and one of connectors, which takes a fraction of the memory; else one a city, so that each has a core to itself.
     """
 
     def sets(*of: str) -> list[str]:
         return [part for n in of for s in settings.get(n, ()) for part in ("--set", f"{Path(n).stem}:{s}")]
 
-    gateway = _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *sets(*names))
+    past = ["--archive", archive] if archive is not None else []
+    gateway = _tilannekuva("serve", *names, "--broker", broker, "--port", str(port), *past, *sets(*names))
     url = f"http://127.0.0.1:{port}/"
     out = [Child("serve", gateway, f"gateway and map on {url}", env, ready=answers(f"{url}healthz"))]
     connected = list(dict.fromkeys(cities.load(n).raw_of or n for n in names))
+    if archive is not None:
+        kept = list(dict.fromkeys([*names, *connected]))  # raw topics are archived with the city that connects to the feeds
+        keeping = _tilannekuva("archive", *kept, "--to", archive, "--flush", f"{FLUSH_S:g}", "--broker", broker, *sets(*kept))
+        out.append(Child("archive", keeping, f"topics into {archive.partition('?')[0]}", env))
     for command, of, doing in (("process", list(names), "matching and fusing"), ("connect", connected, "feeds into raw topics")):
         for group in [of] if together else [[n] for n in of]:
             label = command if together else f"{command}-{Path(group[0]).stem}"
@@ -68,15 +78,16 @@ def children(
 
 
 async def up(
-    names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: tuple[str, ...] = ()
-) -> int:
+    names: list[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path, settings: tuple[str, ...] = (),
+    archive: str | None = None,
+) -> int:  # fmt: skip
     """The live feeds of some cities. Returns the exit code."""
     connected = (cities.load(n).raw_of or n for n in names)
     own = dict.fromkeys([*names, *connected], settings)
-    return await _all(names, broker=broker, for_s=for_s, port=port, embedded=embedded, data=data, settings=own)
+    return await _all(names, broker=broker, for_s=for_s, port=port, embedded=embedded, data=data, settings=own, archive=archive)
 
 
-async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bool, data: Path) -> int:
+async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bool, data: Path, archive: str | None = None) -> int:
     """Simulated feeds from local servers. Returns the exit code.
 
     Raises:
@@ -96,8 +107,9 @@ async def demo(names: list[str], *, for_s: float | None, port: int, embedded: bo
         settings = {n: feeds.set_options(n)[1::2] for c in chosen for n in (c.name, c.raw_city)}
         env = {"TILANNEKUVA_DATA": str(data), **SECRETS}
         return await _all(
-            names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, env=env, together=True
-        )
+            names, broker=None, for_s=for_s, port=port, embedded=embedded, data=data, settings=settings, env=env, together=True,
+            archive=archive,
+        )  # fmt: skip
 
 
 def _networks(names: Sequence[str], folder: Path) -> dict[str, Network]:
@@ -115,9 +127,12 @@ def _networks(names: Sequence[str], folder: Path) -> dict[str, Network]:
 async def _all(
     names: Sequence[str], *, broker: str | None, for_s: float | None, port: int, embedded: bool, data: Path,
     settings: Mapping[str, Sequence[str]], env: Mapping[str, str] | None = None, together: bool = False,
+    archive: str | None = None,
 ) -> int:  # fmt: skip
     await asyncio.to_thread(data.mkdir, parents=True, exist_ok=True)
     env = dict(env or {})
+    if archive is not None:
+        Store(archive, make=True)  # the gateway looks into it at once
     async with AsyncExitStack() as stack:
         if broker is None:
             started = await asyncio.to_thread(_start, data / "broker", embedded)
@@ -127,9 +142,8 @@ async def _all(
             if started.kind == "tansu":
                 env[IDEMPOTENCE] = "off"  # it has no idempotent producer
         say(f"tilannekuva of {', '.join(names)}: http://127.0.0.1:{port}/   (Ctrl-C stops everything; logs: {data / 'log.jsonl'})")
-        return await Supervisor(children(names, broker, port, settings, env, together=together), log_file=data / "log.jsonl", say=say).run(
-            for_s
-        )
+        running = children(names, broker, port, settings, env, together=together, archive=archive)
+        return await Supervisor(running, log_file=data / "log.jsonl", say=say).run(for_s)
     return EXIT_FAILED
 
 

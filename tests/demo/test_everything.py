@@ -15,21 +15,26 @@ from typing import Any
 
 import aiohttp
 import jsonschema
+import pyarrow.parquet as pq
 import pytest
 import trustme
 from aiokafka import AIOKafkaConsumer
 
+from connectors.cities import load
 from demo.recording import HELSINKI
 from demo.run import DemoFeeds
 from demo.servers import Tls, pick_port
 from deploy.kafka.broker import find_tansu
 from models.schemas import schema
 from models.topics import open_topic
+from streams.archive_log import ArchivedLog
 from tests.conftest import SHARED, find_chromium
 from tests.demo import conformance
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
+#: Some of the open products that an archive beside it must hold.
+KEPT = ("vehicle-position", "segment-state", "segment")
 
 
 async def picture(port: int, wanted: float, city: str = "helsinki") -> dict[str, Any]:
@@ -63,7 +68,20 @@ async def test_up_reads_live_services_over_tls(tmp_path: Path, kafka: str) -> No
         changes = feeds.overrides() | {"feeds.hfp.mqtt.url": feeds.addresses.mqtt_tls, "feeds.hfp.mqtt.ca_file": str(tmp_path / "ca.pem")}
         sets = [part for key, value in changes.items() for part in ("--set", f"{key}={json.dumps(value)}")]
         up = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tilannekuva", "up", "helsinki", "--broker", kafka, "--port", str(port), *sets),
+            *(
+                sys.executable,
+                "-m",
+                "tilannekuva",
+                "up",
+                "helsinki",
+                "--broker",
+                kafka,
+                "--port",
+                str(port),
+                "--archive",
+                str(tmp_path / "archive"),
+                *sets,
+            ),
             cwd=ROOT,
             env={**os.environ, "TILANNEKUVA_DATA": str(tmp_path)},
             stdout=asyncio.subprocess.DEVNULL,
@@ -72,10 +90,19 @@ async def test_up_reads_live_services_over_tls(tmp_path: Path, kafka: str) -> No
         try:
             seen = await picture(port, time.monotonic() + PATIENCE_S)
             assert any(f["properties"]["feed"] == "hfp" for f in seen["vehicles"]["features"])
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(list((tmp_path / "archive").glob(f"product={p}/**/*.parquet")) for p in ("raw", *KEPT)):
+                    await asyncio.sleep(0.5)
         finally:
             up.send_signal(signal.SIGTERM)
             code = await asyncio.wait_for(up.wait(), 60)
     assert code == 0
+    log = ArchivedLog(tmp_path / "archive", load("helsinki"))
+    assert sum(len(e.items) for feed, _, e in log if feed == "hfp") > 100
+    for product in KEPT:
+        rows = pq.read_table(tmp_path / "archive" / f"product={product}", columns=["kafka_offset"]).column("kafka_offset").to_pylist()
+        assert sorted(rows) == list(range(len(rows)))
+        assert rows
 
 
 async def records(broker: str, city: str, product: str, count: int) -> list[dict[str, Any]]:
