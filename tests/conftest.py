@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,27 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(reason)
     with KafkaBroker(tmp_path_factory.mktemp("kafka")) as broker:
         yield broker.address
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[], str]]:
+    """Addresses of new buckets of an object store on loopback that speaks S3."""
+    pytest.importorskip("moto", reason="the extra `test` brings an S3 server: moto")
+    from moto.server import ThreadedMotoServer
+    from pyarrow import fs
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+
+    def bucket() -> str:
+        name = f"kept-{uuid.uuid4().hex[:8]}"
+        query = f"region=us-east-1&scheme=http&endpoint_override={host}:{port}"
+        fs.FileSystem.from_uri(f"s3://{name}?{query}&allow_bucket_creation=true")[0].create_dir(name)
+        return f"s3://{name}/archive?{query}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+            patch.setenv(name, value)
+        yield bucket
+    server.stop()

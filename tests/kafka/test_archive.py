@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from connectors.envelope import SCHEMA, Envelope, Item, encode, headers
@@ -37,7 +36,7 @@ KILLS = int(os.environ.get("ARCHIVE_KILLS", "3"))
 MIDNIGHT_MS = 1_773_100_800_000
 
 
-def start(town: Town, kafka: str, prefix: str, to: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(town: Town, kafka: str, prefix: str, to: str, *more: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
@@ -49,14 +48,14 @@ def start(town: Town, kafka: str, prefix: str, to: Path, *more: str) -> subproce
         "--prefix",
         prefix,
         "--to",
-        str(to),
+        to,
         *more,
     ]
     with (town.folder / "archive.log").open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
 
-def whole(town: Town, kafka: str, prefix: str, to: Path) -> None:
+def whole(town: Town, kafka: str, prefix: str, to: str) -> None:
     process = start(town, kafka, prefix, to, "--until-end")
     try:
         assert process.wait(120) == 0, (town.folder / "archive.log").read_text()[-3000:]
@@ -64,17 +63,17 @@ def whole(town: Town, kafka: str, prefix: str, to: Path) -> None:
         process.kill()
 
 
-def names(to: Path) -> set[str]:
-    return {p.name for p in to.rglob("*.parquet")}
+def names(store: Store) -> set[str]:
+    return {h.part.name for h in store.files("")}
 
 
-def offsets(to: Path) -> dict[tuple[str, int], Counter[tuple[int, int]]]:
+def offsets(store: Store) -> dict[tuple[str, int], Counter[tuple[int, int]]]:
     """How often each (epoch, offset) of each topic's partition is there."""
     found: dict[tuple[str, int], Counter[tuple[int, int]]] = {}
-    store = Store(to)
     for held in store.files(""):
         about = store.about(held.path)
-        rows = pq.read_table(to / held.path, columns=["kafka_offset"], partitioning=None).column("kafka_offset").to_pylist()
+        with store.open(held.path) as file:
+            rows = file.read(columns=["kafka_offset"]).column("kafka_offset").to_pylist()
         assert len(rows) == about["rows"]
         found.setdefault((about["topic"], about["partition"]), Counter()).update((about["epoch"], o) for o in rows)
     return found
@@ -114,8 +113,8 @@ async def talking(town: Town, kafka: str, prefix: str) -> AsyncIterator[None]:
         await producer.stop()
 
 
-async def every_message_once(kafka: str, to: Path, topics: list[tuple[str, int]]) -> None:
-    found = offsets(to)
+async def every_message_once(kafka: str, store: Store, topics: list[tuple[str, int]]) -> None:
+    found = offsets(store)
     for topic, partition in topics:
         counts = found[topic, partition]
         twice = [o for o, n in counts.items() if n > 1]
@@ -123,19 +122,24 @@ async def every_message_once(kafka: str, to: Path, topics: list[tuple[str, int]]
         assert sorted(counts) == [(0, o) for o in range(await end(kafka, topic, partition))]
 
 
-async def test_an_archiver_killed_at_random_moments_has_each_message_once(kafka: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder", "s3"])
+async def test_an_archiver_killed_at_random_moments_has_each_message_once(
+    kafka: str, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
     town = Town(tmp_path / "town")
-    prefix, to, rng = f"replay.{uuid.uuid4().hex[:8]}.", tmp_path / "archive", random.Random(8)
+    to = str(tmp_path / "archive") if place == "folder" else request.getfixturevalue("s3")()
+    kills = KILLS if place == "folder" else -(-KILLS // 3)
+    prefix, store, rng = f"replay.{uuid.uuid4().hex[:8]}.", Store(to, make=True), random.Random(8)
     async with talking(town, kafka, prefix):
-        for kill in range(KILLS + 1):
-            before = names(to)
+        for kill in range(kills + 1):
+            before = names(store)
             running = start(town, kafka, prefix, to, "--flush", "0.05")
             try:
                 deadline = time.monotonic() + 90
-                while names(to) <= before and running.poll() is None and time.monotonic() < deadline:
-                    await asyncio.sleep(0.01)
+                while names(store) <= before and running.poll() is None and time.monotonic() < deadline:
+                    await asyncio.sleep(0.01 if place == "folder" else 0.2)
                 await asyncio.sleep(rng.uniform(0.0, 1.0))
-                if kill == KILLS:  # and once politely
+                if kill == kills:  # and once politely
                     running.send_signal(signal.SIGTERM)
                     assert running.wait(15) == 0, (town.folder / "archive.log").read_text()[-3000:]
             finally:
@@ -143,6 +147,7 @@ async def test_an_archiver_killed_at_random_moments_has_each_message_once(kafka:
                 running.wait(30)
     whole(town, kafka, prefix, to)
     topics = [(open_topic("toytown", "vehicle-position", prefix), 0), *((raw_topic("toytown", "hfp", prefix), p) for p in range(2))]
-    await every_message_once(kafka, to, topics)
-    assert len({p.parent.name for p in to.rglob("*.parquet")}) == 2
-    assert len(list(to.glob("product=vehicle-position/*/*/*.parquet"))) == 2, "small files are merged"
+    await every_message_once(kafka, store, topics)
+    held = store.files("")
+    assert len({h.folder.rpartition("/")[2] for h in held}) == 2
+    assert sum("product=vehicle-position" in h.folder for h in held) == 2, "small files are merged"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,21 +23,21 @@ from tests.streams import world
 from tilannekuva import cli
 
 
-def archived(tmp_path: Path, recording: Path) -> Path:
+def archived(tmp_path: Path, recording: Path, where: str) -> str:
     """The raw topics that the recording makes, in batches of a few messages."""
     city = world.city(tmp_path)
     rows: dict[tuple[str, int], list[Row]] = {}
     for feed, partition, e in replays.log_of([recording], city, max_items=200, simulated=True):
         held = rows.setdefault((feed, partition), [])
         held.append(Row(len(held), e.ingest_ms, None, encode(e), None))
-    store = Store(tmp_path / "archive", make=True)
+    store = Store(where, make=True)
     for (feed, partition), found in rows.items():
         files = Files.open(store, Source("toytown", "raw", f"raw.toytown.{feed}", "CC-BY-4.0", ("Nobody",), feed, True), partition)
         for at in range(0, len(found), 40):
             files.write(found[at : at + 40], 0)
         for parts in files.mergeable(fan_in=3, most_bytes=1 << 30, closed=lambda day: False):
             files.merge(parts)
-    return tmp_path / "archive"
+    return where
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -47,7 +48,7 @@ def outputs(folder: Path) -> dict[str, str]:
 def test_an_archive_and_its_recording_give_the_same_bytes_and_a_fleet_year_changes_emissions_alone(tmp_path: Path) -> None:
     network: Network = world.network()
     recording = world.write_recording(world.recording(seconds=240, gtfs_rt_every=5), tmp_path / "recording")
-    city, where = world.city(tmp_path), archived(tmp_path, recording)
+    city, where = world.city(tmp_path), archived(tmp_path, recording, str(tmp_path / "archive"))
     replays.to_folder([recording], city, network, tmp_path / "a", simulated=True)
     replays.to_folder([where], city, network, tmp_path / "b", simulated=True)
     replays.to_folder([where], city, network, tmp_path / "c", simulated=True)
@@ -66,6 +67,14 @@ def test_an_archive_and_its_recording_give_the_same_bytes_and_a_fleet_year_chang
     }
     assert (tmp_path / "b" / "manifest.json").read_bytes() == (tmp_path / "c" / "manifest.json").read_bytes()
     check_differences(tmp_path / "b", tmp_path / "d", tmp_path / "what-changed")
+
+
+def test_an_object_store_gives_what_a_folder_gives(tmp_path: Path, s3: Callable[[], str]) -> None:
+    recording = world.write_recording(world.recording(seconds=90, gtfs_rt_every=5), tmp_path / "recording")
+    for name, where in (("folder", str(tmp_path / "archive")), ("s3", s3())):
+        archived(tmp_path, recording, where)
+        replays.to_folder([where], world.city(tmp_path), world.network(), tmp_path / name)
+    assert (tmp_path / "s3" / "manifest.json").read_bytes() == (tmp_path / "folder" / "manifest.json").read_bytes()
 
 
 def check_differences(a: Path, b: Path, to: Path) -> None:
