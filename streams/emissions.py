@@ -277,9 +277,7 @@ class Emitter:
         share = (r.alone if self.recent.cells else r.together)[self.flows.road_class[rows]]
         hours = windows * WINDOW_MS / 3_600_000
         jammed = flow.jammed[rows]
-        speed_var = np.where(
-            jammed, flow.density_log_var[rows] - flow.log_var[rows], (self._elasticity(r, pace[rows]) * self._speed_log_sd(seen)[rows]) ** 2
-        )
+        speed_var = np.where(jammed, flow.density_log_var[rows] - flow.log_var[rows], self._speed_error(r, seen)[rows] ** 2)
         number = np.maximum(vph[rows] * hours, 1.0)  # few vehicles are no average: how many chance brought, and who they are
         chance = np.where(flow.source[rows] == MEASURED, 0.0, np.log1p(1.0 / number))
         noise = chance + np.log1p(r.general_cv2[CO2] / number)
@@ -329,22 +327,30 @@ class Emitter:
         vph[:] = np.bincount(at, dist_mm, m) / 1e6 / (np.maximum(self.length_km[rows], 1e-6) * hours)
         return value, count, vph
 
-    def _speed_log_sd(self, seen: Seen) -> F64:
-        """Standard deviation of ln(speed) of every segment, from the estimate's own quantiles."""
+    def _quantiles(self, seen: Seen) -> tuple[F64, F64]:
+        """Quantiles of 20 and 80 % of every segment's speed, the estimate's own where it says them; no slower than vehicles creep."""
         e = seen.estimate
-        sd = np.full(len(self.length_km), 0.3)
-        some = np.isfinite(e.p80_kmh) & (e.p20_kmh > 0.0)
-        ratio = np.where(some, e.p80_kmh, 1.0) / np.where(some, e.p20_kmh, 1.0)
-        sd[seen.rows] = np.where(some, np.log(np.maximum(ratio, 1.0)) / _P20_P80, 0.3)
-        return sd
+        out = []
+        for own, usual in ((e.p20_kmh, np.exp(-0.15 * _P20_P80)), (e.p80_kmh, np.exp(0.15 * _P20_P80))):
+            speed = self.expected_kmh * usual
+            speed[seen.rows] = np.where(np.isfinite(e.p80_kmh) & (e.p20_kmh > 0.0), own, speed[seen.rows])
+            out.append(np.maximum(speed, CREEP_KMH))
+        return out[0], np.maximum(*out)
 
-    def _elasticity(self, r: Rates, speed: F64) -> F64:
-        """|d ln E / d ln v| at a given flow: 1 in a crawl, little in free flow."""
-        mean = np.einsum("s,sg->g", r.alone[2], r.table.rate[:, 1, :, CO2])
-        grid = np.arange(len(mean)) * STEP_KMH
-        slope = np.gradient(mean, STEP_KMH) * grid / np.maximum(mean, 1e-12)
-        at = np.minimum(np.rint(np.maximum(speed, CREEP_KMH) / STEP_KMH), len(mean) - 1).astype(np.int64)
-        out: F64 = np.clip(np.abs(slope[at] - 1.0), 0.0, 1.0)
+    def _speed_log_sd(self, seen: Seen) -> F64:
+        """Standard deviation of ln(speed) of every segment."""
+        p20, p80 = self._quantiles(seen)
+        out: F64 = np.log(p80 / p20) / _P20_P80
+        return out
+
+    def _speed_error(self, r: Rates, seen: Seen) -> F64:
+        """Standard deviation of ln(CO2) at a given flow that comes from not knowing the speed: from CO2 a kilometre at the quantiles of speed, for a queue emits
+        a finite rate however slow it may be."""
+        grid = np.arange(r.table.rate.shape[2]) * STEP_KMH
+        per_km = np.einsum("s,sg->g", r.alone[2], r.table.rate[:, 1, :, CO2]) / np.maximum(grid, CREEP_KMH)
+        log_co2 = np.log(np.maximum(per_km, 1e-12))
+        slow, fast = (np.interp(v, grid, log_co2) for v in self._quantiles(seen))
+        out: F64 = np.abs(slow - fast) / _P20_P80
         return out
 
     # ------------------------------------------------------------------ publishing

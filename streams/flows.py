@@ -16,6 +16,7 @@ import numpy as np
 
 from geo.network import F64, I64, Bool, Network
 from geo.polylines import point_at
+from geo.through import ThroughSettings, trips_through
 from models.emissions.flow import (
     ROAD_CLASSES,
     Flow,
@@ -42,6 +43,10 @@ class FlowsSettings:
 
     #: Length of a stretch, metres (``streams/stretches.py``).
     stretch_m: float = 300.0
+    #: Usual flow on streets of one class goes with the trips that lead through them to this power; 0: all alike. Higher makes yards emptier and links busier.
+    through_power: float = 0.2
+    #: No street is taken to lead fewer trips through than this share of its class's mean.
+    through_least: float = 0.02
     #: Counters that may speak for a segment.
     neighbours: int = 6
     #: A counter on a street of another name, or in another direction, counts as this much farther away, metres each. Higher trusts them less.
@@ -63,6 +68,7 @@ class FlowsSettings:
     #: What a guess is at least unsure by then, vehicles an hour.
     least_sd_vph: float = 10.0
     balance: BalanceSettings = field(default_factory=BalanceSettings)
+    through: ThroughSettings = field(default_factory=ThroughSettings)
     flow: FlowSettings = field(
         default_factory=lambda: FlowSettings(
             transferred_log_sd=0.55, prior_log_sd=0.75, transfer_reach_m=150.0, transfer_prior_weight=0.05, congested_log_sd=0.2
@@ -97,7 +103,10 @@ class Flows:
         names: dict[str | None, int] = {}
         self._name: I64 = np.array([names.setdefault(x, len(names)) if x else -1 for x in s.name], np.int64)
         general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
-        self.balance = Balance(network, general & (self.use > 0.0), self.settings.balance)
+        driven = general & (self.use > 0.0)
+        trips = trips_through(s, expected_kmh, driven, self.settings.through)
+        self.use *= _by_class(trips, self.settings, self.road_class, np.where(driven, self.length_km, 0.0))
+        self.balance = Balance(network, driven, self.settings.balance)
         self.stretches = Stretches(network, self.course, self.settings.stretch_m)
         self.stretch_expected_kmh = self.stretches.harmonic(expected_kmh, s.length_m)
         self.lanes_of_street = _street_means(self.lanes, s.lanes > 0, self.length_km, self._name, self.road_class)
@@ -260,3 +269,19 @@ def _street_means(lanes: F64, known: Bool, length_km: F64, name: I64, road_class
     total = np.bincount(group, weight)
     mean: F64 = np.bincount(group, weight * lanes) / np.where(total > 0.0, total, 1.0)
     return np.where(total[group] > 0.0, np.maximum(mean[group], 1.0), lanes)
+
+
+def _by_class(trips: F64, cfg: FlowsSettings, road_class: I64, weight: F64) -> F64:
+    """What trips through a street make of its class's usual flow; 1 on average over the weights of a class.
+
+    >>> _by_class(np.array([1.0, 3.0, 7.0]), FlowsSettings(through_power=1.0), np.array([4, 4, 3]), np.ones(3)).tolist()
+    [0.5, 1.5, 1.0]
+    """
+
+    def mean(x: F64) -> F64:
+        total = np.bincount(road_class, weight)
+        out: F64 = (np.bincount(road_class, weight * x) / np.where(total > 0.0, total, 1.0))[road_class]
+        return np.where(out > 0.0, out, 1.0)
+
+    share = np.maximum(trips / mean(trips), cfg.through_least) ** cfg.through_power
+    return share / mean(share)

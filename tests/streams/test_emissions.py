@@ -21,6 +21,7 @@ from models.fusion import BLENDED, INFERRED, NONE, Estimate
 from models.records import encode
 from streams.cells import DIST, DWELL, N_SUMS, TIME, WINDOW_MS
 from streams.emissions import EmissionSettings, Emitter, Seen
+from streams.flows import FlowsSettings
 from streams.fuse import Fuser, FuseSettings
 from streams.outputs import Outputs
 from streams.partial import CrewRow, SensorRow, WeatherRow
@@ -100,6 +101,27 @@ def test_a_sum_is_surer_than_its_parts_but_never_surer_than_what_they_share() ->
     segment = decoded(out, "emission-segment", 5)[0].co2_total
     assert city.hi95 / city.value < segment.hi95 / segment.value
     assert city.hi95 / city.value > 1.45
+
+
+def test_a_queue_whose_speed_is_hardly_known_does_not_make_the_city_unsure() -> None:
+    e = estimate(30.0)
+    e.speed_kmh[0], e.p20_kmh[0], e.p80_kmh[0] = 0.5, 1e-6, 30.0
+    out = emitter().final(W, seen(W, e))
+    city = next(a for a in decoded(out, "emission-area") if a.area_kind == "city").co2_total
+    queue = next(s for s in decoded(out, "emission-segment", 5) if s.segment_id == kit.network().segments.segment_id[0]).co2_total
+    assert city.hi95 / city.value < 3.0
+    assert 3.0 < queue.hi95 / queue.value < 100.0  # wide, but a standing queue emits a finite rate
+
+
+def test_a_street_that_leads_through_usually_carries_more_than_one_that_ends() -> None:
+    flows = emitter().flows
+    at = {i: k for k, i in enumerate(kit.network().segments.segment_id)}
+    usual = flows.prior(W * WINDOW_MS)
+    alike = [k for k in at.values() if flows.road_class[k] == flows.road_class[at["main5_f"]]]
+    assert usual[at["main5_f"]] > usual[at["main0_f"]]
+    weight = flows.length_km[alike]
+    even = emitter(flows=FlowsSettings(through_power=0.0)).flows.prior(W * WINDOW_MS)
+    assert usual[alike] @ weight == pytest.approx(even[alike] @ weight)  # the class as a whole carries what it did
 
 
 def test_streets_that_nothing_is_known_of_have_no_record_and_stretch_the_sum_of_their_area() -> None:
