@@ -328,13 +328,13 @@ class Emitter:
         return value, count, vph
 
     def _quantiles(self, seen: Seen) -> tuple[F64, F64]:
-        """Quantiles of 20 and 80 % of every segment's speed, the estimate's own where it says them; no slower than vehicles creep."""
+        """Quantiles of 20 and 80 % of every segment's speed, the estimate's own where it says them."""
         e = seen.estimate
         out = []
         for own, usual in ((e.p20_kmh, np.exp(-0.15 * _P20_P80)), (e.p80_kmh, np.exp(0.15 * _P20_P80))):
             speed = self.expected_kmh * usual
             speed[seen.rows] = np.where(np.isfinite(e.p80_kmh) & (e.p20_kmh > 0.0), own, speed[seen.rows])
-            out.append(np.maximum(speed, CREEP_KMH))
+            out.append(speed)
         return out[0], np.maximum(*out)
 
     def _speed_log_sd(self, seen: Seen) -> F64:
@@ -344,12 +344,12 @@ class Emitter:
         return out
 
     def _speed_error(self, r: Rates, seen: Seen) -> F64:
-        """Standard deviation of ln(CO2) at a given flow that comes from not knowing the speed: from CO2 a kilometre at the quantiles of speed, for a queue emits
-        a finite rate however slow it may be."""
+        """Standard deviation of ln(CO2) at a given flow that comes from not knowing the speed: from CO2 a kilometre at the quantiles of speed, no slower than
+        vehicles creep: a queue emits a finite rate."""
         grid = np.arange(r.table.rate.shape[2]) * STEP_KMH
         per_km = np.einsum("s,sg->g", r.alone[2], r.table.rate[:, 1, :, CO2]) / np.maximum(grid, CREEP_KMH)
         log_co2 = np.log(np.maximum(per_km, 1e-12))
-        slow, fast = (np.interp(v, grid, log_co2) for v in self._quantiles(seen))
+        slow, fast = (np.interp(np.maximum(v, CREEP_KMH), grid, log_co2) for v in self._quantiles(seen))
         out: F64 = np.abs(slow - fast) / _P20_P80
         return out
 
