@@ -37,14 +37,14 @@ $(STAMP): pyproject.toml constraints.txt
 			{ $(CAN_APT) && $(APT) update && $(APT) install -y --no-install-recommends python3-venv >/dev/null && $(PYTHON) -m venv --clear .venv; } \
 			|| { echo "cannot make .venv: install python3-venv" >&2; exit 1; }; }; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[demo,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[demo,test,research]'
 	@touch $(STAMP)
 
 # Keeps every pin that still fits; delete a line of constraints.txt (or the file) first to let it move.
 lock:
 	$(PYTHON) -m venv .cache/lock
 	.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	printf 'hatchling\n' | .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra demo --extra test \
+	printf 'hatchling\n' | .cache/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --extra demo --extra test --extra research \
 		--no-header --no-annotate --no-emit-index-url -o constraints.txt pyproject.toml - >/dev/null
 
 kafka: $(STAMP)

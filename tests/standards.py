@@ -75,3 +75,7 @@ class Standards:
     def dataset(self, document: Any) -> list[str]:
         """schema.org Dataset by what dataset search asks for."""
         return self._of(self.check.schema_org_dataset, json.dumps(document).encode(), "dataset.json")
+
+    def citation(self, data: bytes) -> list[str]:
+        """CITATION.cff 1.2.0."""
+        return self._of(self.check.citation, data, "CITATION.cff")
