@@ -30,6 +30,7 @@ from connectors.families import PARSERS, parser
 from connectors.reading import Refused
 from models.clock import parse_ms
 from models.records import encode
+from streams.trips import Trips
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 AT = parse_ms("2026-03-10T05:30:05Z")
@@ -67,8 +68,9 @@ class Target(NamedTuple):
 
 def targets() -> dict[str, Target]:
     """Every family of connectors, by name."""
-    fixture = load(TESTS / "golden" / "fixture.toml")
-    helsinki, tampere = load("helsinki"), load("tampere")
+    fixture = load(TESTS / "golden" / "fixture.toml", {"feeds.datex2.locations": "locations.geojson"})
+    helsinki = load("helsinki")
+    tampere = load("tampere", {"feeds.itsfactory.certain_is_passed": True, "feeds.itsfactory.secondary_to": None})
     out = {}
     for family in sorted(PARSERS):
         if family == "hfp":
@@ -77,7 +79,12 @@ def targets() -> dict[str, Target]:
             out[family] = Target(helsinki, "hfp", tuple(Sample(msgspec.json.decode(r["topic"]), bytes(r["payload"])) for r in rows))
         elif family == "gtfs_realtime":
             samples = []
-            for file in ("helsinki/gtfs_rt.json", "helsinki/alerts.json", "tampere/itsfactory_vehicles.json"):
+            for file in (
+                "helsinki/gtfs_rt.json",
+                "helsinki/alerts.json",
+                "helsinki/gtfs_rt_trips.json",
+                "tampere/itsfactory_vehicles.json",
+            ):
                 message = json_format.ParseDict(json.loads((TESTS / "recordings" / file).read_bytes()), pb.FeedMessage())
                 samples.append(Sample("https://example.org/vp.pb", message.SerializeToString()))
             for line in (TESTS / "recordings" / "tampere" / "digitransit.jsonl").read_bytes().splitlines():
@@ -251,6 +258,9 @@ def tried(target: Target, rng: random.Random) -> Parsed:
                 Cutter(target.city)(body)
         parsed = parser(feed, target.city).parse(Envelope(SCHEMA, target.city.name, feed.name, feed.family, kind, AT, (item,)))
         sound(parsed)
+        if parsed.trips:
+            Trips().join(parsed, feed, AT, whole=kind == "snapshot")
+            sound(parsed)
     except Exception as e:
         raise AssertionError(f"{feed.family}: {e!r}: {topic!r} {body[:2000]!r}") from e
     return parsed

@@ -283,6 +283,8 @@ def _local(day: str | None, start: str | None, zone: ZoneInfo) -> tuple[str | No
 
     >>> _local("2026-09-28", "21:58:00", ZoneInfo("Europe/Helsinki")), _local(None, "06:00:00", ZoneInfo("Europe/Helsinki"))
     (('2026-09-29', '00:58:00'), (None, None))
+    >>> _local("0026-03-10", "08:25:00", ZoneInfo("Europe/Helsinki"))[0]
+    '0026-03-10'
     """
     if day is None or start is None:
         return day, None
@@ -292,7 +294,7 @@ def _local(day: str | None, start: str | None, zone: ZoneInfo) -> tuple[str | No
         at = (midnight + timedelta(hours=hours, minutes=minutes, seconds=seconds)).astimezone(zone)
     except (ValueError, OverflowError):
         return None, None
-    return at.strftime("%Y-%m-%d"), at.strftime("%H:%M:%S")
+    return at.date().isoformat(), at.strftime("%H:%M:%S")
 
 
 def _mode_of(topic: str) -> str:

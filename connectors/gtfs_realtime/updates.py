@@ -98,7 +98,7 @@ def _start(trip: Trip, zone: ZoneInfo) -> str | None:
     hours, minutes, *_ = (int(x) for x in trip.start_time.split(":"))
     try:
         noon = datetime.strptime(trip.operating_day, "%Y-%m-%d").replace(hour=12, tzinfo=zone)
-        at = noon.timestamp() + timedelta(hours=hours - 12, minutes=minutes).total_seconds()  # GTFS: from noon minus 12 h
-        return rfc3339(round(at * 1000))
+        at = round(noon.timestamp() + timedelta(hours=hours - 12, minutes=minutes).total_seconds())  # GTFS: from noon minus 12 h
     except (ValueError, OverflowError, OSError):
         return None
+    return rfc3339(at * 1000) if 0 <= at <= LAST_MS // 1000 else None
