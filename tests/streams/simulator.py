@@ -7,6 +7,9 @@ I2  distinct outputs equal those of an undisturbed run, and so do the finals, by
 I3  nothing is in the output that the undisturbed run does not have
 I4  of each vehicle, positions come up first in the order of the log
 I5  a committed offset never passes the first message whose outputs and state are not durable
+
+``crash_at`` kills a worker at one await of its own: every await of the driver and of the recovery at which others may run is a ``Worker.point``, with the place in the code
+from which it was reached (``places``), so that a test can see to it that each has been died at.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from connectors.cities import City
 from connectors.envelope import SCHEMA, Envelope, encode
@@ -35,6 +40,9 @@ from streams.snapshots import Snapshot, pack, unpack
 TP = tuple[str, int]
 PARTIALS: TP = ("partials", 0)
 LATENESS_MS = 5_000
+#: Whose lines name a place.
+WATCHED = ("driver.py", "recovery.py", "simulator.py")
+Place = tuple[str, ...]
 
 
 class Violation(AssertionError):
@@ -61,6 +69,18 @@ class Case:
             family = self.city.feed(feed).family
             tick = Envelope(SCHEMA, self.city.name, feed, family, "tick", end_of_log(last, LATENESS_MS))
             self.raw[feed, partition].append(encode(tick))
+        self.owners = {tp: self.step(tp).owner for tp in (*self.raw, PARTIALS)}
+        self._ids: dict[TP, list[list[str]]] = {}
+
+    def ids(self, tp: TP) -> list[list[str]]:
+        """Ids that each message of a raw partition gives."""
+        if tp not in self._ids:
+            step, known = self.step(tp), []
+            for k, value in enumerate(self.raw[tp]):
+                out, _ = step.feed([Logged(value, k, 0)])
+                known.append([o.ce_id for outs in out.records.values() for o in outs])
+            self._ids[tp] = known
+        return self._ids[tp]
 
     def step(self, tp: TP) -> Step:
         if tp == PARTIALS:
@@ -115,24 +135,6 @@ class Broker:
         if self.values.setdefault(ce_id, value) != value:
             raise Violation(f"I2: {ce_id} has two values:\n{self.values[ce_id]!r}\n{value!r}")
 
-    # what the drivers see: Store and PartitionLog
-
-    async def read(self, owner: str) -> list[Snapshot]:
-        return unpack(list(self.state.values()), owner)
-
-    async def begin(self, tp: TP) -> int:
-        return 0
-
-    async def end(self, tp: TP) -> int:
-        return len(self.log[tp])
-
-    async def rebuild_from(self, tp: TP, offset: int) -> int:
-        return 0
-
-    async def between(self, tp: TP, start: int, end: int) -> AsyncIterator[tuple[int, bytes | None, int]]:
-        for offset in range(start, end):
-            yield offset, self.log[tp][offset], 0
-
 
 @dataclass
 class Message:
@@ -166,6 +168,7 @@ class Worker:
 
     async def point(self) -> None:
         """Any await: others run, the network moves, time passes; a frozen process stands still."""
+        self.sim.passed(self)
         self.broker.deliver()
         self.sim.clock += self.rng.random() * 0.4
         for _ in range(self.rng.randint(1, 3)):
@@ -212,6 +215,29 @@ class Worker:
         while any(self.open.values()):
             await self.point()
 
+    # ------------------------------------------- Store and PartitionLog, as recovery sees them
+
+    async def read(self, owner: str) -> list[Snapshot]:
+        await self.point()
+        return unpack(list(self.broker.state.values()), owner)
+
+    async def begin(self, tp: TP) -> int:
+        await self.point()
+        return 0
+
+    async def end(self, tp: TP) -> int:
+        await self.point()
+        return len(self.broker.log[tp])
+
+    async def rebuild_from(self, tp: TP, offset: int) -> int:
+        await self.point()
+        return 0
+
+    async def between(self, tp: TP, start: int, end: int) -> AsyncIterator[tuple[int, bytes | None, int]]:
+        for offset in range(start, end):
+            await self.point()
+            yield offset, self.broker.log[tp][offset], 0
+
     # ------------------------------------------------------------------ group
 
     async def start(self, partitions: list[TP], generation: int) -> None:
@@ -223,7 +249,7 @@ class Worker:
         for tp in sorted(partitions):
             if tp not in self.drivers:
                 driver = self.sim.driver(self, tp)
-                await recover(driver, tp, self.broker, self.broker)
+                await recover(driver, tp, self, self)
                 self.drivers[tp] = driver
             self.drivers[tp].closed = False
         self.tasks = [asyncio.create_task(self._agent(tp)) for tp in sorted(partitions)]
@@ -235,7 +261,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for tp in sorted(self.drivers):
-            await self.drivers[tp].maybe_snapshot(force=True)
+            if not self.dead:
+                await self.drivers[tp].maybe_snapshot(force=True)
         self._commit()
         for driver in self.drivers.values():
             driver.closed = True
@@ -256,7 +283,7 @@ class Worker:
                 continue
             driver, message = self.drivers[tp], Message(self, tp, offset, self.broker.log[tp][offset])
             if driver.gap(offset):
-                await close_gap(driver, tp, offset, self.broker, self.broker)
+                await close_gap(driver, tp, offset, self, self)
             more = offset + 1 < len(self.broker.log[tp]) and self.sim.rng.random() < 0.5
             await asyncio.shield(asyncio.ensure_future(self._feed(driver, message, more)))
             offset += 1
@@ -292,8 +319,10 @@ class Simulation:
     disturbances: int = 12
     make: Callable[[Callable[[], Step], Worker, Callable[[], float]], PartitionDriver] | None = None
     reference: Broker | None = None
+    crash_at: int = 0  #: the worker that comes to this point dies there; 0: none does
     crashes: int = 0
     zombies: int = 0
+    wipes: int = 0  #: the state topic lost all it had, and a worker died
     joins: int = 0
     clock: float = 0.0
     workers: list[Worker] = field(default_factory=list)
@@ -303,9 +332,26 @@ class Simulation:
         self.broker = Broker(self.case, self.rng)
         self.numbers = 0
         self.zombie: list[tuple[Worker, int]] = []
+        self.points = 0
+        self.places: dict[Place, list[int]] = {}  #: of the points that were passed
+        self.died: Place | None = None
+
+    def passed(self, worker: Worker) -> None:
+        """A worker comes to a point."""
+        if worker.dead:
+            raise asyncio.CancelledError
+        self.points += 1
+        place = _place()
+        self.places.setdefault(place, []).append(self.points)
+        if self.points == self.crash_at:
+            self.died = place
+            self.broker.note("dies", worker.number, place)
+            self.crashes += 1
+            worker.crash()
+            raise asyncio.CancelledError
 
     def driver(self, worker: Worker, tp: TP) -> PartitionDriver:
-        settings = DriverSettings(snapshot_s=4.0, snapshot_s_mb=0.0, max_pending=15)
+        settings = DriverSettings(snapshot_s=4.0, snapshot_s_mb=0.0, max_pending=8)
         make = self.make or (lambda step, sink, now: PartitionDriver(step, sink, now, settings))
         return make(lambda: self.case.step(tp), worker, lambda: self.clock)
 
@@ -315,26 +361,13 @@ class Simulation:
         if offset < self.broker.committed.get(tp, 0):
             raise Violation(f"I5: commit of {tp} goes back to {offset}")
         self.broker.committed[tp] = offset
-        owner = self.case.step(tp).owner
+        owner = self.case.owners[tp]
         if self.broker.arrived.get(owner, -1) < offset - 1:
             raise Violation(f"I5: {tp} committed to {offset}, best snapshot {self.broker.arrived.get(owner)}")
         if self.reference is not None and tp != PARTIALS:
-            missing = [i for i in self.reference_ids(tp, offset) if i not in self.broker.values]
+            missing = [i for ids in self.case.ids(tp)[:offset] for i in ids if i not in self.broker.values]
             if missing:
                 raise Violation(f"I5: {tp} committed to {offset}, without {missing[:3]}")
-
-    def reference_ids(self, tp: TP, offset: int) -> list[str]:
-        """Ids that the messages of a raw partition below an offset give."""
-        known = self._ids.get(tp)
-        if known is None:
-            step, known = self.case.step(tp), []
-            for k, value in enumerate(self.broker.log[tp]):
-                out, _ = step.feed([Logged(value, k, 0)])
-                known.append([o.ce_id for outs in out.records.values() for o in outs])
-            self._ids[tp] = known
-        return [i for ids in known[:offset] for i in ids]
-
-    _ids: dict[TP, list[list[str]]] = field(default_factory=dict)
 
     # --------------------------------------------------------------------- run
 
@@ -355,6 +388,9 @@ class Simulation:
                 await asyncio.sleep(0)
                 self.broker.deliver()
             self._raise_errors()
+            if any(w.dead for w in self.workers):
+                self.workers = [w for w in self.workers if not w.dead]
+                await self._join()
             for pair in [z for z in self.zombie if z[1] <= rounds]:
                 self.zombie.remove(pair)
                 await self._thaw(pair[0])
@@ -363,8 +399,7 @@ class Simulation:
                 await self._disturb(rounds)
         for worker, _ in self.zombie:
             await self._thaw(worker)
-        for worker in self.workers:
-            await worker.revoke()
+        await _all(worker.revoke() for worker in self.workers)
         while any(self.broker.wires.values()):
             self.broker.deliver()
 
@@ -379,17 +414,20 @@ class Simulation:
                     raise error
 
     async def _disturb(self, rounds: int) -> None:
-        what = self.rng.choices(("crash", "join", "leave", "zombie"), (5, 2, 1, 2))[0]
+        what = self.rng.choices(("crash", "join", "leave", "zombie", "wipe"), (5, 2, 1, 2, 1))[0]
         worker = self.rng.choice(self.workers)
         self.broker.note(what, worker.number)
-        if what == "crash":
+        if what == "wipe":
+            self.wipes += 1
+            self.broker.state.clear()
+        if what in ("crash", "wipe"):
             self.crashes += 1
             worker.crash()
             await asyncio.gather(*worker.tasks, return_exceptions=True)
             self.workers.remove(worker)
         elif what == "leave" and len(self.workers) > 1:
             self.workers.remove(worker)
-            await worker.revoke()
+            await _all([worker.revoke()])
         elif what == "zombie":
             self.zombies += 1
             worker.frozen = True
@@ -407,13 +445,13 @@ class Simulation:
 
     async def _rebalance(self, *new: Worker) -> None:
         """Eager: all members give up everything, and get their share of it."""
-        await asyncio.gather(*(w.revoke() for w in self.workers))
+        await _all(w.revoke() for w in self.workers)
         self.workers += new
         self.broker.generation += 1
         tps = sorted(self.broker.log)
         self.rng.shuffle(tps)
         n = len(self.workers)
-        await asyncio.gather(*(w.start(tps[k::n], self.broker.generation) for k, w in enumerate(self.workers)))
+        await _all(w.start(tps[k::n], self.broker.generation) for k, w in enumerate(self.workers))
 
     async def _thaw(self, worker: Worker) -> None:
         """It wakes up, does what it was about to, and learns a little later that it has lost its partitions."""
@@ -426,7 +464,7 @@ class Simulation:
             worker.crash()
             await asyncio.gather(*worker.tasks, return_exceptions=True)
         else:
-            await worker.revoke()
+            await _all([worker.revoke()])
 
     # ------------------------------------------------------------------- verify
 
@@ -454,6 +492,24 @@ class Simulation:
         for ce_id in first:
             order.setdefault(ce_id.split(":")[1], []).append(ce_id)
         return order
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Until all are done; a worker that dies in the middle of it is not waited for."""
+    for error in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
+            raise error
+
+
+def _place() -> Place:
+    """From where in the drivers, in recovery and in the life of a worker a point is reached: names of functions, the outermost first, with the lines that await."""
+    frame, names = sys._getframe(2), list[str]()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.endswith(WATCHED) and code.co_name not in ("run", "_run", "point"):
+            names.append(f"{code.co_name}:{frame.f_lineno}")
+        frame = frame.f_back  # type: ignore[assignment]
+    return tuple(reversed(names))
 
 
 def small_chunks(size: int = 4096) -> contextlib.AbstractContextManager[None]:
