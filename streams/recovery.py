@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Store(Protocol):
     """Where snapshots are."""
 
-    async def read(self, owner: str) -> list[Snapshot]: ...
+    async def read(self, owner: str, *, whole: bool = False) -> list[Snapshot]: ...
 
 
 class PartitionLog(Protocol):
@@ -28,12 +28,20 @@ class PartitionLog(Protocol):
 
 
 async def recover(driver: PartitionDriver, tp: tuple[str, int], store: Store, partition: PartitionLog) -> None:
-    """The best snapshot there is. One that is ahead of the log's end tells of a topic that was deleted and made again: it is of no use."""
-    found, end = await store.read(driver.step.owner), await partition.end(tp)
-    usable = [s for s in found if s.offset < end]
-    if len(usable) < len(found):
-        log.error("%s: the log ends at %d, before a snapshot's offset %d: the topic was made anew", driver.step.owner, end, found[0].offset)
-    await driver.recover(usable)
+    """The best snapshot there is. One that is ahead of the log's end tells of a topic that was deleted and made again: it is of no use.
+
+    Where none of the newest can be used, those of another version's say, all that the topic still has are looked through.
+    """
+    for whole in (False, True):
+        found, end = await store.read(driver.step.owner, whole=whole), await partition.end(tp)
+        usable = [s for s in found if s.offset < end]
+        if len(usable) < len(found):
+            log.error(
+                "%s: the log ends at %d, before a snapshot's offset %d: the topic was made anew", driver.step.owner, end, found[0].offset
+            )
+        await driver.recover(usable)
+        if driver.step.offset >= 0 or not found:
+            return
 
 
 async def close_gap(driver: PartitionDriver, tp: tuple[str, int], offset: int, store: Store, partition: PartitionLog) -> int:

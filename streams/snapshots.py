@@ -105,15 +105,15 @@ class SnapshotStore:
         for key, value in pack(snapshot):
             await writer.send(self.topic, state_partition(snapshot.owner), key, value, log_ms)
 
-    async def read(self, owner: str) -> list[Snapshot]:
-        """Sound snapshots of an owner, highest offset first. Reads the newest messages of the partition, and more of them until it finds one."""
+    async def read(self, owner: str, *, whole: bool = False) -> list[Snapshot]:
+        """Sound snapshots of an owner, highest offset first. Reads the newest messages of the partition, and more of them until it finds one; ``whole``: all of them."""
         consumer = make_consumer(bootstrap=self.bootstrap, max_partition_fetch_bytes=8 * CHUNK_BYTES)
         await consumer.start()
         try:
             tp = TopicPartition(self.topic, state_partition(owner))
             consumer.assign([tp])
             begin, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-            upto, look, latest = end, TAIL, dict[bytes, bytes]()
+            upto, look, latest = end, end - begin if whole else TAIL, dict[bytes, bytes]()
             while upto > begin:
                 start = max(begin, end - look)
                 older = await _between(consumer, tp, start, upto)

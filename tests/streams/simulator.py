@@ -217,7 +217,7 @@ class Worker:
 
     # ------------------------------------------- Store and PartitionLog, as recovery sees them
 
-    async def read(self, owner: str) -> list[Snapshot]:
+    async def read(self, owner: str, *, whole: bool = False) -> list[Snapshot]:
         await self.point()
         return unpack(list(self.broker.state.values()), owner)
 

@@ -80,8 +80,9 @@ class Kept:
     values: Sequence[bytes | None]
     first: int = 0
 
-    async def read(self, owner: str) -> list[Snapshot]:
-        return sorted(self.snapshots, key=lambda s: -s.offset)
+    async def read(self, owner: str, *, whole: bool = False) -> list[Snapshot]:
+        """The newest two, or all."""
+        return sorted(self.snapshots, key=lambda s: -s.offset)[: None if whole else 2]
 
     async def begin(self, tp: tuple[str, int]) -> int:
         return self.first
@@ -234,6 +235,19 @@ async def test_a_half_restored_state_is_thrown_away(make, raw: list[bytes]) -> N
     await fresh.recover([good])
     assert d.step.flush() == fresh.step.flush()
     assert d.step.export() == fresh.step.export()
+
+
+async def test_where_the_newest_snapshots_are_of_no_use_older_ones_are_looked_for(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
+    sink = Sink()
+    d = driver(make, sink, max_pending=10)
+    await feed(d, sink, raw[:40])
+    others = [Snapshot(s.owner, s.offset + 5, b"of another version", s.sequence) for s in sink.snapshots[-2:]]
+    d = driver(make, sink)
+    await recover(d, TP, Kept([*sink.snapshots, *others], raw), Kept([], raw))
+    assert d.step.offset == sink.snapshots[-1].offset
+    d = driver(make, sink)
+    await recover(d, TP, Kept(others, raw), Kept([], raw))
+    assert d.step.offset == -1
 
 
 async def test_what_was_acked_and_is_not_in_the_snapshot_is_written_again_under_the_same_ids(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]

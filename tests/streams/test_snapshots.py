@@ -79,6 +79,15 @@ def test_no_cut_goes_unseen(chunk: int, size: int) -> None:
     assert unpack(values, "fuse/0") == []
 
 
+def test_every_bit_of_every_byte_and_every_cut_of_a_small_one_is_seen() -> None:
+    ((_, whole),) = pack(Snapshot("fuse/0", 41, b"a small state", 7))
+    assert unpack([whole], "fuse/0")
+    for at in range(len(whole)):
+        for bit in range(8):
+            assert unpack([bytes([*whole[:at], whole[at] ^ 1 << bit, *whole[at + 1 :]])], "fuse/0") == [], (at, bit)
+        assert unpack([whole[:at]], "fuse/0") == [], at
+
+
 def test_another_schema_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     good = topic(Snapshot("fuse/0", 10, STATE, 0))
     monkeypatch.setattr(snapshots, "SCHEMA", snapshots.SCHEMA - 1)
