@@ -15,10 +15,15 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from connectors.cities import City
+from connectors.envelope import encode
 from geo import store
 from geo.network import Network
-from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic
+from models.topics import PRODUCTS, dead_letter_topic, late_topic, open_topic, raw_topic
 from streams import replays
+from streams.admin import Probe
+from streams.driver import Logged, ObserveStep
+from streams.ground import Ground
+from streams.observe import Observer
 from streams.offline import Run, replay
 from tests.streams import world
 
@@ -27,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
 #: Products that come from the input; "segment" comes from the network.
 OPEN = tuple(p for p in PRODUCTS if p != "segment")
+
+#: What an observer writes of each event, and nobody else.
+OBSERVED = ("vehicle-position", "dead-letter", "late")
 
 
 @dataclass
@@ -55,6 +63,17 @@ class Town:
                 for o in outs:
                     if b'"status":"provisional"' not in o.value:
                         found.setdefault(product, {})[o.ce_id] = o.value
+        return found
+
+    def observed(self, prefix: str, *, max_items: int = 200) -> dict[tuple[str, int], list[set[str]]]:
+        """Ids that each raw message gives by itself, by topic and partition: what must stand on the open topics before it may be committed."""
+        ground, steps, found = Ground(self.network), dict[tuple[str, int], ObserveStep](), dict[tuple[str, int], list[set[str]]]()
+        for feed, partition, e in replays.log_of([self.recording], self.city, max_items=max_items, simulated=False):
+            tp = (raw_topic(self.city.raw_city, feed, prefix), partition)
+            step = steps.setdefault(tp, ObserveStep(Observer(self.city, feed, partition, ground, raw_topic=tp[0])))
+            rows = found.setdefault(tp, [])
+            out, _ = step.feed([Logged(encode(e), len(rows), e.ingest_ms)])
+            rows.append({o.ce_id for p in OBSERVED for o in out.records.get(p, ())})
         return found
 
 
@@ -104,11 +123,11 @@ async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200,
     return f"replay.{run}."
 
 
-async def process(town: Town, bootstrap: str, prefix: str, workers: int = 1) -> None:
+async def process(town: Town, bootstrap: str, prefix: str, workers: int = 1, patience_s: float = PATIENCE_S) -> None:
     """Workers until everything is worked off."""
     running = [Worker(town, bootstrap, prefix, str(n), "--until-end") for n in range(workers)]
     try:
-        codes = await asyncio.gather(*(w.exit_code() for w in running))
+        codes = await asyncio.gather(*(w.exit_code(patience_s) for w in running))
         assert set(codes) == {0}, [w.tail() for w in running]
     finally:
         for w in running:
@@ -173,6 +192,22 @@ async def written(town: Town, bootstrap: str, prefix: str, products: Iterable[st
             w.records += 1
             w.by_id.setdefault(headers["ce_id"].decode(), set()).add(value)
     return out
+
+
+async def committed_is_out(town: Town, bootstrap: str, prefix: str, observed: dict[tuple[str, int], list[set[str]]]) -> int:
+    """No commit has passed an output that is not there. Returns how many raw messages are committed."""
+    probe = Probe(bootstrap, f"{prefix}tilannekuva-{town.city.name}")
+    await probe.start()
+    try:
+        committed = await probe.committed()
+    finally:
+        await probe.stop()
+    found = await written(town, bootstrap, prefix, OBSERVED)  # after the commits: what they cover was there before
+    have = {i for w in found.values() for i in w.by_id}
+    for tp, rows in observed.items():
+        missing = [(k, i) for k, ids in enumerate(rows[: committed.get(tp, 0)]) for i in sorted(ids - have)]
+        assert not missing, f"{tp} is committed up to {committed[tp]}, without {missing[:3]} and {len(missing)} in all"
+    return sum(committed.get(tp, 0) for tp in observed)
 
 
 def compare(expected: dict[str, dict[str, bytes]], found: dict[str, Written]) -> None:

@@ -23,6 +23,7 @@ class Plan:
     kills: int = 3  #: SIGKILLs of workers, at random moments
     changes: int = 2  #: workers added or removed (SIGTERM), 1 to 4 at a time
     restarts: int = 1  #: SIGKILLs of the broker
+    freezes: int = 1  #: SIGSTOPs of workers for longer than their session: zombies
     seconds: float = 60.0  #: how long the input takes at least
 
 
@@ -36,13 +37,14 @@ class Result:
     kills: int = 0
     changes: int = 0
     restarts: int = 0
+    freezes: int = 0
     exits: Counter[int] = field(default_factory=Counter)  #: of workers, by code
     seconds: float = 0.0
 
     def __str__(self) -> str:
         twice = {p: n - self.distinct[p] for p, n in self.records.items()}
         return (
-            f"{self.accepted:,} events accepted; {self.kills} kills, {self.changes} joins and leaves, {self.restarts} broker restarts, worker exits "
+            f"{self.accepted:,} events accepted; {self.kills} kills, {self.changes} joins and leaves, {self.restarts} broker restarts, {self.freezes} zombies, worker exits "
             f"{dict(sorted(self.exits.items()))}; records {self.records}, of them repeated under the same id {twice}; missing 0, different 0; {self.seconds:.0f} s"
         )
 
@@ -54,6 +56,7 @@ class Fleet:
         self.town, self.bootstrap, self.prefix, self.result = town, bootstrap, prefix, result
         self.workers: list[Worker] = []
         self.number = 0
+        self._frozen: set[asyncio.Task[None]] = set()
 
     def add(self) -> None:
         self.number += 1
@@ -75,6 +78,21 @@ class Fleet:
         self.result.exits[-9] += 1
         self.add()
 
+    def freeze(self, rng: random.Random) -> None:
+        """It stands still until the group has given its partitions to others, then goes on with what it was doing. Another takes its place."""
+        worker = rng.choice(self.workers)
+        worker.process.send_signal(signal.SIGSTOP)
+        if len(self.workers) < 4:
+            self.add()
+
+        async def thaw(seconds: float) -> None:
+            await asyncio.sleep(seconds)
+            worker.process.send_signal(signal.SIGCONT)
+
+        task = asyncio.create_task(thaw(rng.uniform(8, 16)))
+        self._frozen.add(task)
+        task.add_done_callback(self._frozen.discard)
+
     async def remove(self, rng: random.Random) -> None:
         worker = self.workers.pop(rng.randrange(len(self.workers)))
         worker.process.send_signal(signal.SIGTERM)
@@ -83,6 +101,7 @@ class Fleet:
         assert code in (0, 70, 1, -15), worker.tail()  # -15: it had not come so far as to listen
 
     async def stop(self) -> None:
+        await asyncio.gather(*self._frozen)
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.send_signal(signal.SIGTERM)
@@ -106,7 +125,7 @@ async def run(town: Town, broker: KafkaBroker, plan: Plan) -> Result:
         await _topics_are_there(town, bootstrap, prefix)
         fleet.add()
         fleet.add()
-        blows = ["kill"] * plan.kills + ["change"] * plan.changes + ["restart"] * plan.restarts
+        blows = ["kill"] * plan.kills + ["change"] * plan.changes + ["restart"] * plan.restarts + ["freeze"] * plan.freezes
         rng.shuffle(blows)
         for blow in blows:
             await _progress(town, bootstrap, prefix, fleet)
@@ -115,6 +134,9 @@ async def run(town: Town, broker: KafkaBroker, plan: Plan) -> Result:
             if blow == "kill":
                 fleet.kill(rng)
                 result.kills += 1
+            elif blow == "freeze":
+                fleet.freeze(rng)
+                result.freezes += 1
             elif blow == "restart":
                 await asyncio.to_thread(broker.kill)
                 await asyncio.sleep(rng.uniform(0.5, 3))
@@ -137,7 +159,7 @@ async def run(town: Town, broker: KafkaBroker, plan: Plan) -> Result:
     finally:
         producing.cancel()
         fleet.end()
-    await process(town, bootstrap, prefix, workers=2)
+    await process(town, bootstrap, prefix, workers=2, patience_s=4 * PATIENCE_S)
     found = await written(town, bootstrap, prefix)
     compare(town.offline(prefix), found)
     result.accepted = _account(town, {i for p in ("vehicle-position", "late") for i in found[p].by_id}, found["dead-letter"].records)
