@@ -1,4 +1,4 @@
-"""The long ledger: 10^5 numbered events, 20 killed workers, workers that come and go, a killed broker, poison; run by ``make soak``.
+"""The long ledger: 10^5 numbered events, 20 killed workers, workers that come and go or stand still for a while, a killed broker, poison; run by ``make soak``.
 
     python -m benchmarks.soak --events 100000 --kills 20 --json soak.json
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of workers")
     parser.add_argument("--changes", type=int, default=8, help="workers added or removed")
     parser.add_argument("--restarts", type=int, default=1, help="SIGKILLs of the broker")
+    parser.add_argument("--freezes", type=int, default=4, help="SIGSTOPs of workers for longer than their session")
     parser.add_argument("--seconds", type=float, default=480.0, help="how long the input takes at least")
     parser.add_argument("--poison", type=float, default=0.01, help="share of broken messages")
     parser.add_argument("--seed", type=int, default=1)
@@ -36,7 +37,7 @@ def main() -> None:
     lines = world.recording(args.seed, vehicles, args.events // vehicles, late=0.004, duplicates=0.05, poison=args.poison, gtfs_rt_every=5)
     with tempfile.TemporaryDirectory() as folder:
         town = Town(Path(folder), lines=lines)
-        plan = ledger.Plan(args.seed, args.kills, args.changes, args.restarts, args.seconds)
+        plan = ledger.Plan(args.seed, args.kills, args.changes, args.restarts, args.freezes, args.seconds)
         with KafkaBroker(Path(folder) / "broker") as broker:
             result = asyncio.run(ledger.run(town, broker, plan))
     print(f"Apache Kafka {kafka_version()}, Python {platform.python_version()}, {platform.platform()}")
