@@ -33,7 +33,7 @@ class TrackSettings:
     #: ... then its own fixes' distances from their line tell, as a mean that forgets over this time, seconds ...
     learn_s: float = 60.0
     #: ... and never falls below this, metres.
-    least_sigma_m: float = 5.0
+    least_sigma_m: float = 3.0
     #: GNSS errors are correlated over about 20 s (Wahlstroem & Skog 2021, table 2), so fixes closer than that count for less.
     correlation_s: float = 20.0
     #: A fix farther than this from the shape is not on it, metres.
@@ -52,10 +52,20 @@ class TrackSettings:
     speed_error_mps: float = 0.7
     #: ... and when it does not.
     blind_error_mps: float = 9.0
+    #: Between fixes that follow closely a reported speed errs by less: by its noise, metres per second ...
+    speed_noise_mps: float = 0.2
+    #: ... and by what two speeds miss between them, metres per second squared.
+    speed_bend_mps2: float = 0.05
+    #: Variance of the driven distance by the odometer, square metres a metre: lanes and bends against the drawn line.
+    odometer_m2_per_m: float = 0.1
+    #: Standard deviation of an odometer's scale, which each vehicle's own fixes then tell (real ones read up to 7 % too little: ``docs/accuracy-recordings.md``) ...
+    odometer_scale: float = 0.01
+    #: ... and which is never known better than this.
+    least_scale: float = 0.001
     #: A vehicle that reports less than this at both ends of a step has not moved, metres per second ...
     still_mps: float = 0.3
     #: ... and its driven distance is unsure by this, metres per second.
-    creep_mps: float = 0.1
+    creep_mps: float = 0.02
 
 
 @dataclass(slots=True)
@@ -103,7 +113,9 @@ class ShapePoints:
 class Tracker:
     """Progress of every vehicle of one raw partition, by slot."""
 
-    COLUMNS = ("shape", "s_mm", "at_m", "t_ms", "var_m2", "noise_m2", "speed_mps", "odometer_m", "off_since_ms", "tried_ms")
+    COLUMNS = (
+        "shape", "s_mm", "at_m", "t_ms", "var_m2", "noise_m2", "scale", "scale_var", "cov_m", "speed_mps", "odometer_m", "off_since_ms", "tried_ms",
+    )  # fmt: skip
 
     def __init__(self, points: ShapePoints, settings: TrackSettings | None = None) -> None:
         self.settings = settings or TrackSettings()
@@ -114,6 +126,9 @@ class Tracker:
         self.t_ms: I64 = np.empty(0, np.int64)
         self.var_m2: F64 = np.empty(0)
         self.noise_m2: F64 = np.empty(0)  #: of its fixes
+        self.scale: F64 = np.empty(0)  #: what the odometer misses, as a share of what it tells ...
+        self.scale_var: F64 = np.empty(0)  #: ... its variance, ...
+        self.cov_m: F64 = np.empty(0)  #: ... and its covariance with ``at_m``
         self.speed_mps: F64 = np.empty(0)  #: last reported
         self.odometer_m: F64 = np.empty(0)
         self.off_since_ms: I64 = np.empty(0, np.int64)  #: NEVER while on the shape
@@ -124,14 +139,26 @@ class Tracker:
         more = slots - len(self.shape)
         if more <= 0:
             return
-        sigma = self.settings.sigma_m
-        fill = {"shape": -1, "s_mm": 0, "at_m": 0.0, "var_m2": 0.0, "noise_m2": sigma * sigma, "speed_mps": np.nan, "odometer_m": np.nan}
         for name in self.COLUMNS:
             old = getattr(self, name)
-            setattr(self, name, np.concatenate([old, np.full(more, fill.get(name, NEVER), old.dtype)]))
+            setattr(self, name, np.concatenate([old, np.full(more, self._fresh(name), old.dtype)]))
+
+    def _fresh(self, name: str) -> float:
+        """A column's value of a vehicle that nothing is known of."""
+        cfg = self.settings
+        known = {
+            "shape": -1, "s_mm": 0, "at_m": 0.0, "var_m2": 0.0, "noise_m2": cfg.sigma_m * cfg.sigma_m, "scale": 0.0,
+            "scale_var": cfg.odometer_scale * cfg.odometer_scale, "cov_m": 0.0, "speed_mps": np.nan, "odometer_m": np.nan,
+        }  # fmt: skip
+        return known.get(name, NEVER)
+
+    def forget(self, slot: I64) -> None:
+        """Free slots: what their vehicles' fixes and odometers were like goes with the vehicles."""
+        for name in self.COLUMNS:
+            getattr(self, name)[slot] = self._fresh(name)
 
     def reset(self, slot: I64) -> None:
-        """Forget progress (another trip, a freed slot)."""
+        """Forget progress: another trip begins."""
         self.shape[slot] = -1
         self.t_ms[slot] = self.off_since_ms[slot] = self.tried_ms[slot] = NEVER
 
@@ -169,6 +196,7 @@ class Tracker:
             at = self._search(int(shape[i]), east_m[i], north_m[i], heading[0][i], heading[1][i], odometer_m[i])
             if at is not None:
                 on[i], s_new[i], var_new[i] = True, at, cfg.sigma_m * cfg.sigma_m
+                self.cov_m[slot[i]] = 0.0
         s_mm = np.rint(s_new * 1000.0).astype(np.int64)
         s_mm = np.where(followed, np.maximum(s_mm, from_s), s_mm)
         step = followed & (t_ms - from_t <= int(cfg.max_gap_s * 1000))
@@ -230,10 +258,16 @@ class Tracker:
         odo_ok = np.isfinite(driven) & (odometer_m > 0) & (driven >= 0) & (driven <= cfg.max_speed_mps * dt + 5.0)
         blind = np.isnan(v) & ~odo_ok
         still = (v0 < cfg.still_mps) & (v1 < cfg.still_mps) & ~(odo_ok & (driven > 1.0))  # odometers are rounded to metres
-        ds = np.where(still, 0.0, np.where(odo_ok, driven, np.where(blind, 0.0, v * dt)))
-        spread = np.where(odo_ok, 1.0 + 0.05 * ds, np.where(blind, cfg.blind_error_mps, cfg.speed_error_mps) * dt + 0.3)
+        by_odometer = odo_ok & ~still
+        scale, scale_var, cov = self.scale[slot], self.scale_var[slot], self.cov_m[slot]
+        told = np.where(by_odometer, driven, 0.0)
+        ds = np.where(still, 0.0, np.where(odo_ok, driven * (1.0 + scale), np.where(blind, 0.0, v * dt)))
+        error = np.minimum(cfg.speed_error_mps, cfg.speed_noise_mps + cfg.speed_bend_mps2 * dt)
+        spread = np.where(blind, cfg.blind_error_mps, error) * dt
         spread = np.where(still, cfg.creep_mps * dt, spread)
-        var = self.var_m2[slot] + spread * spread
+        grown = np.where(by_odometer, cfg.odometer_m2_per_m * driven + 0.01, spread * spread)
+        var = self.var_m2[slot] + told * (2.0 * cov + told * scale_var) + grown
+        cov = cov + told * scale_var
         expected = np.minimum(s0 + ds, self.points.length_m[shape])
 
         reach = np.where(blind, cfg.max_speed_mps * dt, 1.5 * ds + 5.0 * dt) + cfg.back_m
@@ -258,8 +292,12 @@ class Tracker:
         miss = foot - expected
         total = var + noise
         gain = var / total
-        jump = miss * miss > 36.0 * total
+        jump = miss * miss > 36.0 * (var + own)
         s = np.where(jump, foot, expected + gain * miss)
+        lean = cov / total
+        self.scale[slot] = np.where(jump, scale, np.clip(scale + lean * miss, -0.2, 0.2))
+        self.scale_var[slot] = np.where(jump, scale_var, np.maximum(scale_var - lean * cov, cfg.least_scale * cfg.least_scale))
+        self.cov_m[slot] = np.where(jump, 0.0, cov * (1.0 - gain))
         # Noise may take the estimate back, or a standing vehicle would creep; not of a blind one, which would turn with its street where its shape turns back.
         s = np.minimum(np.maximum(s, np.where(blind, s0, 0.0)), self.points.length_m[shape])
         on = dist2 <= cfg.leave_m * cfg.leave_m

@@ -43,7 +43,7 @@ from streams.trips import Trips
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 7
+STATE_SCHEMA = 8
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
@@ -394,7 +394,7 @@ class Observer:
         )  # fmt: skip
 
     def _forget(self, slots: list[int]) -> None:
-        self.tracker.reset(np.array(slots, np.int64))
+        self.tracker.forget(np.array(slots, np.int64))
         for k in slots:
             self.free.clear(k)
 

@@ -293,6 +293,20 @@ def test_state_goes_out_and_comes_back_whole() -> None:
     assert one.tracker.export(ints(0)) == other.tracker.export(ints(0))
 
 
+def test_an_odometer_that_reads_too_little_is_known_by_the_fixes_and_its_vehicle_does_not_fall_behind() -> None:
+    rng, one = np.random.default_rng(5), One()
+    late = []
+    for k in range(int(LENGTH[OUT] / 10.0)):
+        east, north = kit.at(OUT, 10.0 * k)
+        dx, dy = rng.normal(0.0, 6.0, 2)
+        p = one.step(OUT, 1000 * k, (east + dx, north + dy), speed=10.0, odometer=5.0 + 0.93 * 10.0 * k)
+        late.append(10.0 * k - p.s_mm[0] / 1000.0)
+    assert 0.04 < one.tracker.scale[0] < 0.09  # 1 / 0.93 - 1 = 0.075
+    assert np.abs(late[-30:]).max() < 12.0
+    one.tracker.forget(ints(0))
+    assert one.tracker.scale[0] == 0.0
+
+
 def test_a_reset_slot_knows_nothing() -> None:
     one = One()
     one.step(OUT, 0, kit.at(OUT, 100.0), 10.0)
