@@ -55,6 +55,9 @@ class Run:
     formula: F64
     naive: F64
     falls: list[bool | None]  #: told falls of speed: borne out by the truth or not, None: no truth there
+    true_falls: list[
+        tuple[bool, float | None]
+    ]  #: falls in the truth: whether a vehicle was there to see it, and minutes until it was told, None: not told
     blocked_s: float | None  #: from the blocked lane to the first fall told on its edge, seconds; None: not told
     lane: dict[
         str, tuple[float, float]
@@ -108,8 +111,8 @@ def measure(folder: Path, osm: Path) -> Run:
 
 def _falls(
     folder: Path, r: replayed.Replayed, t: truth.Truth, laid: truth.Laid, network: Network
-) -> tuple[list[bool | None], float | None]:
-    """Falls of speed that the detector tells, each judged by the truth of its edges: a mean of less than 60 % of that of 3 to 12 minutes before."""
+) -> tuple[list[bool | None], list[tuple[bool, float | None]], float | None]:
+    """Falls of speed that the detector tells, each judged by the truth of its edges: a mean of less than 60 % of that of 3 to 12 minutes before; and what of the true ones it tells."""
     s, n = network.segments, len(network.segments)
     middle = point_at(s.geometry, np.arange(n), s.length_m / 2)
     detector = Falls(streets(network), *middle)
@@ -118,6 +121,7 @@ def _falls(
     blocked = {i["edge_id"]: pd.Timestamp(i["start"]).timestamp() for i in incidents}
     names = t.edges.edge_id.tolist()
     judged: list[bool | None] = []
+    told: list[tuple[int, int]] = []  # minute, edge
     waited = None
     for w, obs in r.told:
         m = w - first
@@ -125,13 +129,46 @@ def _falls(
         for fall in detector.advance(obs, speed):
             verdict: bool | None = None
             for edge in laid.edge[laid.segment == fall.segment].tolist():
+                told.append((m, edge))
                 before, now = t.minute_speed[edge, max(m - 12, 0) : max(m - 3, 1)], t.minute_speed[edge, max(m - 1, 0) : m + 4]
                 if np.isfinite(before).any() and np.isfinite(now).any():
                     verdict = bool(verdict) or bool(np.nanmean(now) < 0.6 * np.nanmean(before))
                 late = (w + 1) * 60 - blocked.get(names[edge], np.inf)
                 waited = late if waited is None and 0 <= late < 600 else waited
             judged.append(verdict)
-    return judged, waited
+    return judged, _true_falls(r, t, laid, told), waited
+
+
+def _true_falls(r: replayed.Replayed, t: truth.Truth, laid: truth.Laid, told: list[tuple[int, int]]) -> list[tuple[bool, float | None]]:
+    """Falls that happened: a street that ran at more than half its limit for ten minutes falls to less than half of that for five, with 300 vehicle-seconds or more.
+
+    One in 150 m and 15 minutes. Seen: vehicles spent a minute or more there in those five. Told: within 150 m, from one minute before to ten after it began.
+    """
+    east, north = t.edges.lon_mid.to_numpy() * 55_400.0, t.edges.lat_mid.to_numpy() * 111_300.0
+    weight, driven = t.minute_weight, np.nan_to_num(t.minute_speed) * t.minute_weight * np.isfinite(t.minute_speed)
+    spent = weight * np.isfinite(t.minute_speed)
+    first = t.start_ms // 60_000
+    seconds = np.zeros(weight.shape)
+    for w, obs in r.told:
+        if 0 <= w - first < t.minutes:
+            by_segment = np.zeros(len(r.network.segments))
+            by_segment[obs.segment] = obs.time_s
+            np.add.at(seconds[:, w - first], laid.edge, by_segment[laid.segment])
+    found: list[tuple[int, int]] = []
+    for m in range(10, t.minutes - 5):
+        a, b = slice(m - 10, m), slice(m, m + 5)
+        before = driven[:, a].sum(1) / np.maximum(spent[:, a].sum(1), 1e-9)
+        now = driven[:, b].sum(1) / np.maximum(spent[:, b].sum(1), 1e-9)
+        fell = (spent[:, a].sum(1) >= 120) & (spent[:, b].sum(1) >= 300) & (before > 0.5 * t.limit) & (now < 0.5 * before)
+        for edge in np.flatnonzero(fell).tolist():
+            if not any(m - k < 15 and (east[edge] - east[e]) ** 2 + (north[edge] - north[e]) ** 2 < 150.0**2 for k, e in found):
+                found.append((m, edge))
+    out: list[tuple[bool, float | None]] = []
+    for m, edge in found:
+        near = (east - east[edge]) ** 2 + (north - north[edge]) ** 2 < 150.0**2
+        waits = [k + 1.0 - m for k, e in told if near[e] and -1 <= k - m <= 10]
+        out.append((bool(seconds[edge, m : m + 5].sum() >= 60.0), min(waits, default=None)))
+    return out
 
 
 def _naive(r: replayed.Replayed, t: truth.Truth, laid: truth.Laid, network: Network) -> F64:
@@ -158,11 +195,14 @@ def _lane(folder: Path, r: replayed.Replayed, t: truth.Truth, laid: truth.Laid) 
     begin = round((pd.Timestamp(incident["start"]).timestamp() * 1000 - t.start_ms) / 60_000)
     spans = ((begin - 5, begin), (begin + 1, begin + 6))
     mine, first = laid.segment[laid.edge == edge], t.start_ms // 60_000
-    found: dict[str, list[float]] = {"cars in truth": [], "vehicles": [], "sites": []}
-    for a, b in spans:
+    found: dict[str, list[float]] = {"cars in truth": [], "without the one that blocks": [], "vehicles": [], "sites": []}
+    for stands, (a, b) in enumerate(spans):
         speed, weight = t.minute_speed[edge, a:b], t.minute_weight[edge, a:b]
         has = np.isfinite(speed)
-        found["cars in truth"].append(float((speed * weight)[has].sum() / weight[has].sum()) if has.any() else np.nan)
+        driven, spent = float((speed * weight)[has].sum()), float(weight[has].sum())
+        found["cars in truth"].append(driven / spent if spent else np.nan)
+        moving = spent - stands * 60.0 * int(has.sum())  # in each minute of the second span one car stands in its lane
+        found["without the one that blocks"].append(driven / moving if moving > 0 else np.nan)
         told = [obs for w, obs in r.told if a <= w - first < b]
         metres = sum(float(o.dist_m[np.isin(o.segment, mine)].sum()) for o in told)
         seconds = sum(float(o.time_s[np.isin(o.segment, mine)].sum()) for o in told)
@@ -296,7 +336,7 @@ def figures(runs: list[Run]) -> dict[str, Any]:
         "falls": {
             "hours": float(sum(r.truth.minutes for r in runs)) / 60, "told": sum(len(r.falls) for r in runs),
             "borne out": sum(r.falls.count(True) for r in runs), "not": sum(r.falls.count(False) for r in runs),
-            "blocked lanes told": [r.blocked_s for r in runs],
+            "blocked lanes told": [r.blocked_s for r in runs], "true": [x for r in runs for x in r.true_falls],
         },
         "flow": flows(runs), "lanes": [r.lane for r in runs],
         "matched": {k: {e: float(np.mean([r.matched[k][e] for r in runs])) for e in matched.EVERY_S} for k in runs[0].matched},

@@ -67,9 +67,15 @@ class HmmSettings:
     #: Scale of how far outside a candidate the filter along the way puts the vehicle, metres; wider by ``speed_sigma_mps`` times time.
     beyond_m: float = 5.0
     #: Standard deviation of the GNSS along the street, metres: a weight of the filter along the way.
-    along_sigma_m: float = 8.0
+    along_sigma_m: float = 10.0
     #: Standard deviation of the mean of two reported speeds, m/s: the other weight.
     speed_sigma_mps: float = 1.0
+    #: Variance of the way that an odometer tells, which is taken before speeds, square metres a metre.
+    odometer_m2_per_m: float = 0.1
+    #: A vehicle's own fixes tell how noisy they are, as a mean of squared distances from their streets that forgets over this time, seconds ...
+    learn_s: float = 60.0
+    #: ... and what exceeds the square of this, metres, widens the sigmas across and along.
+    usual_noise_m: float = 7.0
 
     def __post_init__(self) -> None:
         may_be_zero = ("heading_kappa", "still_kappa", "correlation_s", "early_cost", "beta_mps", "turn_cost", "deadband_m")
@@ -119,6 +125,8 @@ class FreeMatcher:
         self._east: F64 = grown("_east", None, 0.0, np.float64)
         self._north: F64 = grown("_north", None, 0.0, np.float64)
         self._speed: F64 = grown("_speed", None, np.nan, np.float64)
+        self._odometer: F64 = grown("_odometer", None, np.nan, np.float64)
+        self._noise: F64 = grown("_noise", None, 0.0, np.float64)  # mean square of its fixes' distances from their streets, m2
         self._at_segment: I64 = grown("_at_segment", None, -1, np.int64)  # where the accounted path ends
         self._at_offset: F64 = grown("_at_offset", None, 0.0, np.float64)
         self._segment: I64 = grown("_segment", c, -1, np.int64)  # candidates, ...
@@ -130,16 +138,16 @@ class FreeMatcher:
     def clear(self, slot: int) -> None:
         """Forget a vehicle; its slot may be handed out again."""
         if slot < len(self._t_ms):
-            self._at_segment[slot], self._segment[slot], self._cost[slot] = -1, -1, np.inf
+            self._at_segment[slot], self._segment[slot], self._cost[slot], self._noise[slot] = -1, -1, np.inf, 0.0
 
     def export(self, slot: int) -> list[Any]:
         """State of one vehicle as plain numbers in lists; empty without a path. Segments are named by index: valid for this network only."""
         if slot >= len(self._t_ms) or self._at_segment[slot] < 0:
             return []
         has = self._segment[slot] >= 0
-        speed = float(self._speed[slot])
+        speed, odometer = (None if math.isnan(x) else x for x in (float(self._speed[slot]), float(self._odometer[slot])))
         return [
-            int(self._t_ms[slot]), float(self._east[slot]), float(self._north[slot]), None if math.isnan(speed) else speed,
+            int(self._t_ms[slot]), float(self._east[slot]), float(self._north[slot]), speed, odometer, float(self._noise[slot]),
             int(self._at_segment[slot]), float(self._at_offset[slot]),
             *(column[slot][has].tolist() for column in (self._segment, self._raw, self._offset, self._variance, self._cost)),
         ]  # fmt: skip
@@ -155,18 +163,21 @@ class FreeMatcher:
         self.clear(slot)
         if not data:
             return
-        if len(data) != 11 or not 1 <= len(data[6]) <= self.settings.candidates or len({len(column) for column in data[6:]}) != 1:
-            raise ValueError(f"matcher state of {len(data)} fields, expected 11 with 1 to {self.settings.candidates} candidates")
-        if not all(0 <= s < len(self.graph.length_m) for s in (data[4], *data[6])):
+        if len(data) != 13 or not 1 <= len(data[8]) <= self.settings.candidates or len({len(column) for column in data[8:]}) != 1:
+            raise ValueError(f"matcher state of {len(data)} fields, expected 13 with 1 to {self.settings.candidates} candidates")
+        if not all(0 <= s < len(self.graph.length_m) for s in (data[6], *data[8])):
             raise ValueError("matcher state names segments that this network does not have")
-        t_ms, east_m, north_m, speed_mps = data[:4]
+        t_ms, east_m, north_m, speed_mps, odometer_m, self._noise[slot] = data[:6]
         self._t_ms[slot], self._east[slot], self._north[slot] = t_ms, east_m, north_m
         self._speed[slot] = np.nan if speed_mps is None else speed_mps
-        self._at_segment[slot], self._at_offset[slot] = data[4], data[5]
-        for column, values in zip((self._segment, self._raw, self._offset, self._variance, self._cost), data[6:], strict=True):
+        self._odometer[slot] = np.nan if odometer_m is None else odometer_m
+        self._at_segment[slot], self._at_offset[slot] = data[6], data[7]
+        for column, values in zip((self._segment, self._raw, self._offset, self._variance, self._cost), data[8:], strict=True):
             column[slot, : len(values)] = values
 
-    def step(self, slot: I64, t_ms: I64, east_m: F64, north_m: F64, heading_deg: F64, speed_mps: F64, profile: I8) -> Step:
+    def step(
+        self, slot: I64, t_ms: I64, east_m: F64, north_m: F64, heading_deg: F64, speed_mps: F64, profile: I8, odometer_m: F64 | None = None
+    ) -> Step:
         """Match one fix of each of k different vehicles.
 
         Args:
@@ -175,6 +186,7 @@ class FreeMatcher:
             east_m, north_m: (k,) metres on the network's plane.
             heading_deg, speed_mps: (k,) as reported; NaN: not reported.
             profile: (k,) index into ``graph.PROFILES``.
+            odometer_m: (k,) as reported, NaN: not reported; None: by none of them.
 
         Raises:
             ValueError: positions that are not finite, or a slot twice.
@@ -197,9 +209,14 @@ class FreeMatcher:
         late = known & (dt_ms <= 0)
         still = (speed_mps < s.still_mps) & (self._speed[slot] < s.still_mps)
         beta = s.beta_m + s.beta_mps * dt_s
+        odometer_m = np.full(k, np.nan) if odometer_m is None else odometer_m
+        driven = odometer_m - self._odometer[slot]
+        driven = np.where((odometer_m > 0) & (driven >= 0) & (driven <= s.max_speed_mps * dt_s + 5.0), driven, np.nan)
+        way = np.where(np.isnan(driven) | still, straight, driven)
+        noise = np.maximum(self._noise[slot] - s.usual_noise_m * s.usual_noise_m, 0.0)
         near = self.nearby.query(east_m, north_m, self.graph.allowed, profile)
         weight = np.where(near_in_time, np.minimum((dt_s + 1e-3) / (s.correlation_s + 1e-3), 1.0), 1.0)
-        segment, raw, distance, emission = self._candidates(k, near, heading_deg, speed_mps, weight)
+        segment, raw, distance, emission = self._candidates(k, near, heading_deg, speed_mps, weight, noise)
 
         # ways between all pairs; for a late fix they lead from it to the candidates of the newer one
         f, i, j = np.nonzero((near_in_time[:, None] & (before >= 0))[:, :, None] & (segment >= 0)[:, None, :])
@@ -210,10 +227,10 @@ class FreeMatcher:
             self.graph, profile[f],
             np.where(forth, old_segment, new_segment), np.where(forth, old_raw, new_raw),
             np.where(forth, new_segment, old_segment), np.where(forth, new_raw, old_raw),
-            reach_m=_reach(straight)[f], expected_m=np.where(still, 0.0, straight)[f], beta_m=beta[f], turn_cost=s.turn_cost, back_m=s.back_m,
+            reach_m=_reach(np.maximum(straight, way))[f], expected_m=np.where(still, 0.0, way)[f], beta_m=beta[f], turn_cost=s.turn_cost, back_m=s.back_m,
         )  # fmt: skip
         c = s.candidates
-        gone = np.abs(ways.distance_m - straight[f])
+        gone = np.abs(ways.distance_m - way[f])
         gone = np.where(still[f], np.where(ways.kind == SAME, 0.0, np.abs(ways.distance_m)), gone)
         joined, length = np.full((k, c, c), np.inf), np.full((k, c, c), np.nan)
         joined[f, i, j] = self._cost[slot[f], i] + gone / beta[f] + ways.extra
@@ -227,7 +244,7 @@ class FreeMatcher:
         going_on = np.isfinite(arrived + emission).any(axis=1)
         cost = np.where(going_on[:, None], arrived + emission, emission)
         offset, variance, beyond = self._along(
-            slot, segment, raw, origin, length[rows[:, None], origin, columns], going_on & ~late, still, speed_mps, dt_s
+            slot, segment, raw, origin, length[rows[:, None], origin, columns], going_on & ~late, still, speed_mps, driven, dt_s, noise
         )
         cost = cost + beyond
         best = np.argmin(cost, axis=1)
@@ -245,6 +262,10 @@ class FreeMatcher:
         write = np.flatnonzero(matched & ~late)
         w = slot[write]
         self._t_ms[w], self._east[w], self._north[w], self._speed[w] = t_ms[write], east_m[write], north_m[write], speed_mps[write]
+        self._odometer[w] = odometer_m[write]
+        apart = distance[write, best[write]]
+        share = np.where(near_in_time[write], dt_s[write] / (dt_s[write] + s.learn_s), 0.0)
+        self._noise[w] = np.where(known[write], self._noise[w] + share * (apart * apart - self._noise[w]), 0.0)
         self._at_segment[w], self._at_offset[w] = to_segment[write], to_offset[write]
         alive = np.isfinite(cost[write])
         self._segment[w], self._cost[w] = np.where(alive, segment[write], -1), cost[write]
@@ -254,14 +275,14 @@ class FreeMatcher:
             np.where(matched, np.minimum(second, s.prune), np.nan), started, late, traversals,
         )  # fmt: skip
 
-    def _candidates(self, k: int, near: Near, heading_deg: F64, speed_mps: F64, weight: F64) -> tuple[I64, F64, F64, F64]:
+    def _candidates(self, k: int, near: Near, heading_deg: F64, speed_mps: F64, weight: F64, noise_m2: F64) -> tuple[I64, F64, F64, F64]:
         """The best few segments of each fix by distance and heading, (k, candidates): segment (-1 none), offset, distance, cost (inf none)."""
         s = self.settings
         tells = np.isfinite(heading_deg)
         kappa = np.where(tells, np.where(speed_mps < s.heading_from_mps, s.still_kappa, s.heading_kappa), 0.0)
         tenth = np.where(tells, np.floor(np.where(tells, heading_deg, 0.0) * 10.0 + 0.5), 0.0).astype(np.int64) % 3600
         north, east = _TENTHS[tenth, 0][near.point], _TENTHS[tenth, 1][near.point]
-        off = near.distance_m / s.sigma_m
+        off = near.distance_m / np.sqrt(s.sigma_m * s.sigma_m + noise_m2)[near.point]
         turned = 1.0 - (east * near.toward_east + north * near.toward_north)
         cost = 0.5 * off * off * weight[near.point] + kappa[near.point] * turned + s.early_cost * (near.offset_m <= 0.0)
         order = np.lexsort((near.segment, cost, near.point))
@@ -276,7 +297,18 @@ class FreeMatcher:
         return segment, raw, distance, emission
 
     def _along(
-        self, slot: I64, segment: I64, raw: F64, origin: I64, length: F64, on: Bool, still: Bool, speed_mps: F64, dt_s: F64
+        self,
+        slot: I64,
+        segment: I64,
+        raw: F64,
+        origin: I64,
+        length: F64,
+        on: Bool,
+        still: Bool,
+        speed_mps: F64,
+        driven_m: F64,
+        dt_s: F64,
+        noise_m2: F64,
     ) -> tuple[F64, F64, F64]:
         """Where along each candidate the vehicle is: a scalar Kalman filter on the way from the candidate it came from.
 
@@ -289,12 +321,13 @@ class FreeMatcher:
         s = self.settings
         came = slot[:, None]
         measured = length + (self._raw[came, origin] - self._offset[came, origin])
-        mean = (0.5 * (speed_mps + self._speed[slot]))[:, None]
-        tells = np.isfinite(mean)
-        expected = mean * dt_s[:, None]
-        spread = (s.speed_sigma_mps * dt_s)[:, None]
+        counted = np.isfinite(driven_m)
+        expected = np.where(counted, driven_m, 0.5 * (speed_mps + self._speed[slot]) * dt_s)[:, None]
+        tells = np.isfinite(expected)
+        spread = s.speed_sigma_mps * dt_s
+        spread = np.sqrt(np.where(counted, s.odometer_m2_per_m * np.where(counted, driven_m, 0.0) + 1.0, spread * spread))[:, None]
         predicted_variance = self._variance[came, origin] + spread * spread
-        noise = s.along_sigma_m * s.along_sigma_m
+        noise = (s.along_sigma_m * s.along_sigma_m + noise_m2)[:, None]
         gain = predicted_variance / (predicted_variance + noise)
         moved = np.where(tells, expected + gain * (measured - expected), np.where(np.abs(measured) < s.deadband_m, 0.0, measured))
         moved = np.where(still[:, None], 0.0, moved)

@@ -305,7 +305,9 @@ class Observer:
         free = self.vehicles.unshaped[s] & ~on
         if free.any():
             rows, i, s = rows[free], i[free], s[free]
-            step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
+            step = self.free.step(
+                s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows], c.odometer_m[i]
+            )
             m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
 
     def _match_freely(
@@ -313,7 +315,7 @@ class Observer:
     ) -> None:
         """Vehicles without a shape, or that have left it."""
         self.vehicles.unshaped[s] = True
-        step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows])
+        step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows], c.odometer_m[i])
         m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
         t = step.traversals
         if len(t.slot):
