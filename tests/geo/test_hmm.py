@@ -44,13 +44,27 @@ def town(side: int = 5, spacing_m: float = 90.0) -> Network:
 
 
 def one(
-    matcher: FreeMatcher, t_s: float, east: float, north: float, heading: float = math.nan, speed: float = math.nan, profile: int = CAR
+    matcher: FreeMatcher,
+    t_s: float,
+    east: float,
+    north: float,
+    heading: float = math.nan,
+    speed: float = math.nan,
+    profile: int = CAR,
+    odometer: float = math.nan,
 ) -> Step:
     def f(x: float) -> np.ndarray:
         return np.array([x])
 
     return matcher.step(
-        np.zeros(1, np.int64), np.array([round(t_s * 1000)]), f(east), f(north), f(heading), f(speed), np.array([profile], np.int8)
+        np.zeros(1, np.int64),
+        np.array([round(t_s * 1000)]),
+        f(east),
+        f(north),
+        f(heading),
+        f(speed),
+        np.array([profile], np.int8),
+        f(odometer),
     )
 
 
@@ -355,13 +369,34 @@ def test_a_cleared_slot_starts_anew() -> None:
     assert one(matcher, 1, 110, 0, 90.0, 10.0).started[0]
 
 
+def test_with_an_odometer_it_knows_how_far_it_came_and_by_its_own_fixes_how_noisy_they_are() -> None:
+    rng = np.random.default_rng(11)
+    errors = []
+    noisy, calm = (FreeMatcher(network(street("a", (0, 0), (4000, 0)))) for _ in range(2))
+    for odometer in (True, False):
+        matcher = FreeMatcher(network(street("a", (0, 0), (4000, 0))))
+        off = []
+        for t in range(30):
+            east = 100.0 + 100.0 * t
+            dx, dy = rng.normal(0.0, 12.0, 2)
+            step = one(matcher, 10 * t, east + dx, dy, 90.0, math.nan, odometer=500.0 + 100.0 * t if odometer else math.nan)
+            off.append(float(step.offset_m[0]) - east)
+        errors.append(float(np.sqrt(np.mean(np.square(off[5:])))))
+    assert errors[0] < 0.7 * errors[1]
+    for t in range(60):
+        one(noisy, t, 100.0 + 10 * t, rng.normal(0.0, 15.0), 90.0, 10.0)
+        one(calm, t, 100.0 + 10 * t, rng.normal(0.0, 3.0), 90.0, 10.0)
+    square = noisy.settings.usual_noise_m**2
+    assert noisy.export(0)[5] > square > calm.export(0)[5]
+
+
 def test_a_state_of_another_network_is_refused() -> None:
     matcher = FreeMatcher(network(street("a", (0, 0), (600, 0))))
     one(matcher, 0, 100, 0, 90.0, 10.0)
     state = matcher.export(0)
     with pytest.raises(ValueError, match="fields"):
         matcher.restore(0, state[:5])
-    state[4] = 77
+    state[6] = 77
     with pytest.raises(ValueError, match="does not have"):
         matcher.restore(0, state)
 
