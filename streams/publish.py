@@ -59,7 +59,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
     rows = at.tolist()
     event_ms, vehicle, trips = c.event_ms[at], [c.vehicle_id[i] for i in rows], [c.trip[i] for i in rows]
     values = _lines(
-        map(
+        list(map(  # a list: msgspec 0.22 never lets go of an iterator that it is given here, nor of all that hangs on it
             _Position,
             vehicle, rfc3339_column(event_ms), rfc3339_column(c.ingest_ms[at]), repeat(feed), [c.operator[i] for i in rows],
             _numbers(c.lat_deg[at], 6), _numbers(c.lon_deg[at], 6), _numbers(c.speed_mps[at], 2), _numbers(np.mod(np.round(c.heading_deg[at], 1), 360.0), 1),
@@ -70,7 +70,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
             _numbers(c.occupancy_pct[at], 1), _numbers(c.odometer_m[at], 1),
             [segment_ids[k] if k >= 0 else None for k in segment.tolist()], _numbers(np.where(segment >= 0, offset_m, np.nan), 3),
             [_ON_ROUTE[k] for k in (on + 2 * (off_route & ~on)).tolist()], repeat(True if o.simulated else None),
-        )
+        ))
     ).split(b"\n")  # fmt: skip
     by = (
         f":{feed}" if o.feed.secondary_to is not None else ""
