@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from commands.shared import (
     load_cities,
@@ -23,7 +24,7 @@ from commands.shared import (
     with_profile,
     with_settings,
 )
-from models.errors import ConfigError
+from models.errors import EXIT_FAILED, ConfigError
 
 
 @click.command(epilog="Example: tilannekuva archive helsinki --to archive/")
@@ -62,8 +63,12 @@ def archive(
 
 @click.command(epilog="Example: tilannekuva replay archive/ --city helsinki --day 2026-03-10 --to out/ --set fusion.half_life_s=120")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("--city", required=True)
+@click.option("--city", help="Name or file of a city; default: that of --manifest.")
 @click.option("--to", required=True, help="A folder for Parquet files, or 'kafka'.")
+@click.option(
+    "--manifest", "earlier", type=click.Path(dir_okay=False, path_type=Path),
+    help="manifest.json of an earlier run to repeat: its city, days, options and parameters, on the same PATH; exit 1 when other bytes come out.",
+)  # fmt: skip
 @click.option(
     "--day", "days", multiple=True, metavar="YYYY-MM-DD", help="Of an archive: only what was received on this UTC day; may be repeated."
 )
@@ -90,17 +95,30 @@ def archive(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
     help="Replace a parameter (fusion.half_life_s=120, emissions.fleet_year=2030; docs/settings.md lists them) or a value of the city file.",
 )  # fmt: skip
+@click.pass_context
 def replay(
-    paths: tuple[str, ...], city: str, to: str, days: tuple[str, ...], simulated: bool, provisional: bool, envelope_items: int, speed: float | None,
+    ctx: click.Context, paths: tuple[str, ...], city: str | None, to: str, earlier: Path | None, days: tuple[str, ...], simulated: bool, provisional: bool, envelope_items: int, speed: float | None,
     run_name: str, fleet: Path | None, broker: str, network: Path | None, profile: str | None,
     settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """An archive or recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
-    from streams import replays
+    from streams import manifest, replays
     from streams.whatif import Parameters, changed, is_parameter
 
-    c = load_city(city, [s for s in settings if not is_parameter(s.partition("=")[0])])
-    parameters = changed(Parameters(fuse=replays.with_fleet(fleet)), values_of([s for s in settings if is_parameter(s.partition("=")[0])]))
+    told = [s for s in settings if is_parameter(s.partition("=")[0])]
+    like = manifest.read(earlier) if earlier is not None else None
+    if like is not None:
+        given = ctx.get_parameter_source("envelope_items") is not ParameterSource.DEFAULT
+        if to == "kafka" or told or days or simulated or provisional or given:
+            raise ConfigError("command line", "--manifest", str(earlier), "--to DIR, and no options or parameters beside it: it has them")
+        days, simulated, provisional = tuple(like["options"]["days"]), like["options"]["simulated"], like["options"]["provisional"]
+        envelope_items, city = like["options"]["envelope"], city or like["city"]["name"]
+    if city is None:
+        raise ConfigError("command line", "--city", "", "the name or file of a city")
+    c = load_city(city, [s for s in settings if s not in told])
+    parameters = changed(Parameters(fuse=replays.with_fleet(fleet)), values_of(told))
+    if like is not None:
+        parameters = manifest.parameters_of(like, parameters)
     if to == "kafka":
         if parameters != Parameters():
             raise ConfigError("command line", "--set", " ".join(settings), "--to DIR: with Kafka the worker has the parameters")
@@ -123,6 +141,12 @@ def replay(
     summary = replays.to_folder(
         paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated,
         observe=parameters.observe, fuse=parameters.fuse, days=days,
-        profile=load_profile(c, network, profile),
+        profile=load_profile(c, network, profile), like=like,
     )  # fmt: skip
     click.echo(summary)
+    if like is not None:
+        new = manifest.read(Path(to) / manifest.NAME)["outputs"]
+        other = sorted(n for n in {*new, *like["outputs"]} if new.get(n) != like["outputs"].get(n))
+        click.echo(f"other bytes than in {earlier}: {', '.join(other)}" if other else f"the same bytes as in {earlier}: {len(new)} files")
+        if other:
+            ctx.exit(EXIT_FAILED)

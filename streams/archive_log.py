@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from models.archive import product_folder, whole
 from models.errors import ConfigError
 from streams.archive_rows import envelopes
 from streams.archive_store import Held, Store
+
+log = logging.getLogger(__name__)
 
 
 def is_archive(path: str | Path) -> bool:
@@ -70,9 +73,14 @@ class ArchivedLog:
 
     def _partition(self, feed: str, partition: int, files: list[Held]) -> Iterator[tuple[str, int, Envelope]]:
         """One row group in memory at a time."""
+        none = 0
         for h in files:
             with self.store.open(h.path) as file:
                 for k in range(file.num_row_groups):
                     for _, e in envelopes(self.city.raw_city, feed, file.read_row_group(k)):
-                        if e is not None:  # what was no envelope gave a dead letter then, and gives nothing now
+                        if e is not None:
                             yield feed, partition, e
+                        else:  # it gave a dead letter then, and gives nothing now
+                            none += 1
+        if none:
+            log.warning("%s-%d: %d messages that are no envelopes of %s are left out", feed, partition, none, self.city.raw_city)

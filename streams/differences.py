@@ -192,7 +192,8 @@ def _same_bytes(a: Path, b: Path) -> bool:
 def _inputs(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What went in and differs."""
     parts = [
-        {**m["parameters"], **{k: m[k] for k in ("inputs", "network", "city", "code", "factor_set", "options", "packages")}} for m in (a, b)
+        {**m["parameters"], **{k: m.get(k) for k in ("profile", "inputs", "network", "city", "code", "factor_set", "options", "packages")}}
+        for m in (a, b)
     ]
     return {k: (parts[0].get(k), parts[1].get(k)) for k in sorted({*parts[0], *parts[1]}) if parts[0].get(k) != parts[1].get(k)}
 

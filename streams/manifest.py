@@ -15,8 +15,9 @@ import msgspec
 from connectors.cities import City
 from geo.network import Network
 from models.emissions import tables
+from models.errors import ConfigError
 from models.profile import Profile
-from streams.whatif import GROUPS, Parameters, flat
+from streams.whatif import GROUPS, Parameters, changed, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Rooms whose code makes the records.
@@ -82,6 +83,58 @@ def with_outputs(made: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def write(made: Mapping[str, Any], folder: Path) -> None:
     (folder / NAME).write_text(json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A manifest of an earlier run.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return found if isinstance(found["outputs"], dict) else {}
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ConfigError("command line", "--manifest", str(path), f"the {NAME} of a replay ({e})") from e
+
+
+def parameters_of(made: Mapping[str, Any], start: Parameters) -> Parameters:
+    """Parameters as a manifest has them. What a command line cannot tell (a fleet) is that of ``start``; ``must_be_like`` refuses another one.
+
+    Raises:
+        ConfigError: a value that these parameters cannot have.
+    """
+    own = {name: (value, _plain(value)) for g in GROUPS for name, value in flat(start.group(g), g)}
+    told = {
+        k: v for k, v in made["parameters"].items() if k != "fuse.lateness_ms" and k in own and own[k][1] != v and own[k][0] is own[k][1]
+    }
+    return changed(start, told)
+
+
+def must_be_like(made: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """Compare what goes in with an earlier run's manifest; returns by what else the bytes may differ: code, packages, factors.
+
+    Raises:
+        ConfigError: something else goes in; names the first.
+    """
+    for part, want in (
+        ("city", "the same city file, with the same --set"), ("network", "the same built network"), ("profile", "the same profile"), ("options", "no options of its own"),
+        ("inputs", "the same recordings or archive, unchanged"), ("parameters", "the same parameters, with --fleet where it had one"),
+    ):  # fmt: skip
+        if made.get(part) != earlier.get(part):
+            raise ConfigError("manifest", part, _first_difference(made.get(part), earlier.get(part)), want)
+    return [part for part in ("code", "packages", "factor_set") if made.get(part) != earlier.get(part)]
+
+
+def _first_difference(now: Any, then: Any) -> str:
+    """Short, for people."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        key = next(k for k in sorted({*now, *then}) if now.get(k) != then.get(k))
+        return f"{key}: {now.get(key)} instead of {then.get(key)}"
+    if isinstance(now, list) and isinstance(then, list):
+        lost, new = ([i["path"] for i in a if i not in b][:3] for a, b in ((then, now), (now, then)))
+        return f"{', '.join(new) or 'nothing'} instead of {', '.join(lost) or 'nothing'}"
+    return f"{now} instead of {then}"
 
 
 def code_hash() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from streams.offline import replay as drive
 from streams.tables import ParquetSink
 from streams.whatif import Parameters
 
+log = logging.getLogger(__name__)
 #: Products of the emission step, of lines and of the day.
 EMISSIONS = ("emission-segment", "emission-area", "emission-vehicle", "area-state", "line-fluency", "city-day")
 #: No provisional rounds: only finals are written.
@@ -101,19 +103,25 @@ def with_fleet(path: Path | None) -> FuseSettings:
 def to_folder(
     paths: Sequence[str | Path], city: City, network: Network, folder: Path, *, provisional: bool = False, max_items: int = 200,
     simulated: bool = False, observe: ObserveSettings | None = None, fuse: FuseSettings | None = None, days: Sequence[str] = (),
-    profile: Profile | None = None,
+    profile: Profile | None = None, like: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
-    """One Parquet file a product, ``segments.geojson``, ``summary.json`` and ``manifest.json``. Returns the summary as text for people."""
+    """One Parquet file a product, ``segments.geojson``, ``summary.json`` and ``manifest.json``. Returns the summary as text for people.
+
+    Raises:
+        ConfigError: what goes in is not what went into the run whose manifest is ``like``.
+    """
     parameters = Parameters(observe or ObserveSettings(), fuse or FuseSettings())
     archived = _archived(paths, city, days)
     inputs = archived.hashes() if archived is not None else manifest.files([Path(p) for p in paths])
     options = {"simulated": simulated, "provisional": provisional, "days": sorted(days), "envelope": max_items}
     made = manifest.manifest(inputs, city, network, parameters, options, profile)
+    if like is not None and (other := manifest.must_be_like(made, like)):
+        log.warning("the bytes may differ: other %s than in that run", ", ".join(other))
     if not provisional:
         parameters = dataclasses.replace(parameters, fuse=dataclasses.replace(parameters.fuse, provisional_ms=NEVER_MS))
     run = Run(city, network, parameters.observe, parameters.fuse, profile=profile)
     envelopes = log_of(paths, city, max_items=max_items, simulated=simulated, days=days)
-    sink = ParquetSink(folder)
+    sink = ParquetSink(folder, {"city": city.name, "licence": city.licence, "attribution": city.attribution})
     with Bar(envelopes, *_length(paths, archived)) as bar:
         for out in drive(run, bar):
             for product, outs in out.records.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 
+from models.archive import METADATA
 from models.arrow import RECORDS as RECORDS
 from models.arrow import arrow_schema as arrow_schema
 from models.arrow import table as table
@@ -16,11 +19,15 @@ GROUP = 50_000
 
 
 class ParquetSink:
-    """Writes records by product into a folder. Close it, or the files are cut."""
+    """Writes records by product into a folder. Close it, or the files are cut.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        about: what the footer of every file says, beside its product.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, object] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.about = folder, about or {}
         self.counts: dict[str, int] = {}
         self._waiting: dict[str, list[bytes]] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
@@ -36,7 +43,9 @@ class ParquetSink:
     def _write(self, product: str, values: list[bytes]) -> None:
         writer = self._writers.get(product)
         if writer is None:
-            writer = pq.ParquetWriter(self.folder / f"{product}.parquet", arrow_schema(RECORDS[product]), compression="zstd")
+            told = {METADATA: msgspec.json.encode({"product": product, **self.about})}
+            schema = arrow_schema(RECORDS[product]).with_metadata(told)
+            writer = pq.ParquetWriter(self.folder / f"{product}.parquet", schema, compression="zstd")
             self._writers[product] = writer
         writer.write_table(table(product, values), row_group_size=GROUP)
 

@@ -17,7 +17,7 @@ from models.errors import ConfigError
 from streams import replays
 from streams.archive_files import Files, Source
 from streams.archive_rows import Row
-from streams.archive_store import Store
+from streams.archive_store import Store, about
 from streams.whatif import Parameters, changed
 from tests.streams import world
 from tilannekuva import cli
@@ -66,6 +66,9 @@ def test_an_archive_and_its_recording_give_the_same_bytes_and_a_fleet_year_chang
         n: h for n, h in b.items() if n != "vehicle-position.parquet"
     }
     assert (tmp_path / "b" / "manifest.json").read_bytes() == (tmp_path / "c" / "manifest.json").read_bytes()
+    for file in (tmp_path / "d").glob("*.parquet"):
+        told = about(pq.read_schema(file))
+        assert told == {"product": file.stem, "city": "toytown", "licence": "CC-BY-4.0", "attribution": ["Nobody"]}
     check_differences(tmp_path / "b", tmp_path / "d", tmp_path / "what-changed")
 
 
