@@ -116,14 +116,17 @@ class Lines:
         line, vehicle = self.line, self.vehicle
         self.line, self.vehicle = dict(line), dict(vehicle)
         out: list[Out] = []
-        for w, ridden in windows:
+        for w, ridden in windows[:-1]:
+            _, course = self._pass(w, ridden, course)
+        for w, ridden in windows[-1:]:
             out, course = self._window(w, ridden, course, revision, "provisional", simulated=simulated)
         self.line, self.vehicle = line, vehicle
         return out
 
     # --------------------------------------------------------------------- one window
 
-    def _window(self, w: int, c: Ridden, course: Course, revision: int, status: str, *, simulated: bool) -> tuple[list[Out], Course]:
+    def _pass(self, w: int, c: Ridden, course: Course) -> tuple[tuple[dict[str, LineRow], dict[str, tuple[int, int, int, int]]], Course]:
+        """A window goes by: rows of the vehicles under way on a line, and of those that have left their first stop mm, ms driving, at stops, standing in traffic."""
         rows = {v: r for v, (_, r) in sorted(self.open.get(w, {}).items()) if r.route_id}
         for r in rows.values():
             self.line.setdefault((r.route_id, r.direction_id), len(self.line))
@@ -132,9 +135,7 @@ class Lines:
         np.add.at(totals, c.who, c.sums[:, [DIST, TIME, DWELL, STILL]])
         number = {v: k for k, v in enumerate(c.names)}
         rides = course.rides
-        moving: dict[
-            str, tuple[int, int, int, int]
-        ] = {}  #: those that have left their first stop: mm, ms driving, at stops, standing in traffic
+        moving: dict[str, tuple[int, int, int, int]] = {}
         for v, r in rows.items():
             sums: tuple[int, int, int, int] = tuple(totals[number[v]].tolist()) if v in number else (0, 0, 0, 0)
             ride = rides.get(v)
@@ -147,17 +148,21 @@ class Lines:
                 elif not r.at_end:
                     ride.mm, ride.ms = ride.mm + sums[0], ride.ms + sums[1] + sums[2]
                 moving[v] = (0, 0, 0, 0) if r.at_end else sums
-        passed = self._headways(w, c, rows, moving, number, course)
+        return (rows, moving), Course(self._headways(w, c, rows, moving, number, course), rides)
+
+    def _window(self, w: int, c: Ridden, course: Course, revision: int, status: str, *, simulated: bool) -> tuple[list[Out], Course]:
+        (rows, moving), course = self._pass(w, c, course)
         by: dict[tuple[str, int], list[LineRow]] = {}
         for r in rows.values():
             by.setdefault((r.route_id, r.direction_id), []).append(r)
         start_ms = w * WINDOW_MS
+        times = rfc3339(start_ms), rfc3339(start_ms + WINDOW_MS)
         out = []
         for (route, direction), mine in sorted(by.items()):
-            record = self._record(mine, moving, rides, start_ms, revision, status, simulated=simulated)
+            record = self._record(mine, moving, course.rides, start_ms, times, revision, status, simulated=simulated)
             key = f"{route}:{direction if direction >= 0 else 'unknown'}"
             out.append(Out(key.encode(), encode(record), start_ms, f"line-fluency:{key}:{start_ms}:{revision}"))
-        return out, Course(passed, rides)
+        return out, course
 
     def _headways(
         self, w: int, c: Ridden, rows: Mapping[str, LineRow], moving: Mapping[str, Any], number: Mapping[str, int], course: Course
@@ -199,15 +204,16 @@ class Lines:
 
     def _record(
         self, rows: Sequence[LineRow], moving: Mapping[str, tuple[int, int, int, int]], rides: Mapping[str, Ride],
-        start_ms: int, revision: int, status: str, *, simulated: bool,
+        start_ms: int, times: tuple[str, str], revision: int, status: str, *, simulated: bool,
     ) -> LineFluency:  # fmt: skip
         """Of the vehicles ``rows`` of one line."""
-        sums = np.array([moving[r.vehicle_id] for r in rows if r.vehicle_id in moving], np.int64).reshape(-1, 4)
-        sums = sums[sums[:, 1] + sums[:, 2] > 0]
-        mm, driving, dwell, still = (int(x) for x in sums.sum(axis=0))
+        sums = [m for r in rows if (m := moving.get(r.vehicle_id)) is not None and m[1] + m[2] > 0]
+        mm, driving, dwell, still = map(sum, zip(*sums, strict=True)) if sums else (0, 0, 0, 0)
         ms = driving + dwell
-        lo, hi = _bounds(sums[:, 0] / 1e6, (sums[:, 1] + sums[:, 2]) / 3.6e6)
-        delays = np.array(sorted(r.delay_s for r in rows if r.delay_s is not None), np.float64)
+        lo, hi = (
+            _bounds(np.array([m[0] for m in sums]) / 1e6, np.array([m[1] + m[2] for m in sums]) / 3.6e6) if len(sums) > 1 else (None, None)
+        )
+        delays = sorted(r.delay_s for r in rows if r.delay_s is not None)
         followed = [rides[r.vehicle_id] for r in rows if r.vehicle_id in moving and rides[r.vehicle_id].headway_s >= 0.0]
         even = regularity([x.headway_s for x in followed], [x.meant_s if x.meant_s >= 0.0 else np.nan for x in followed])
         meant_kmh = _scheduled(rows, rides)
@@ -215,12 +221,12 @@ class Lines:
         return LineFluency(
             route_id=first.route_id, direction_id=first.direction_id if first.direction_id >= 0 else None,
             mode=mode,  # type: ignore[arg-type]
-            window_start=rfc3339(start_ms), window_end=rfc3339(start_ms + WINDOW_MS), status=status, revision=revision,  # type: ignore[arg-type]
+            window_start=times[0], window_end=times[1], status=status, revision=revision,  # type: ignore[arg-type]
             vehicles=len(rows), coverage_pct=round(min(100.0 * ms / (WINDOW_MS * len(rows)), 100.0), 1),
             commercial_speed_kmh=round(mm * 3.6 / ms, 2) if ms else None, commercial_speed_lo95_kmh=lo, commercial_speed_hi95_kmh=hi,
             scheduled_speed_kmh=meant_kmh, scheduled_speed_source=None if meant_kmh is None else "delay",
-            delay_p50_s=round(float(np.quantile(delays, 0.5)), 1) if len(delays) else None,
-            delay_p90_s=round(float(np.quantile(delays, 0.9)), 1) if len(delays) else None,
+            delay_p50_s=round(quantile(delays, 0.5), 1) if delays else None,
+            delay_p90_s=round(quantile(delays, 0.9), 1) if delays else None,
             headways=even.headways, headway_mean_s=even.mean_s, headway_cv=even.cv,
             headway_basis=even.basis, bunched_share=even.bunched_share,
             stopped_share=round((still + dwell) / ms, 3) if ms else None, dwell_share=round(dwell / ms, 3) if ms else None,
@@ -260,6 +266,20 @@ class Lines:
             np.frombuffer(b, t).astype(np.int64) for b, t in zip(data["passed"], ("<i8", "<i8", "<i4", "<i2"), strict=True)
         )
         self.course = Course(Passed(place, at_ms, who, start_min), {v: Ride(*r) for v, r in data["rides"].items()})
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """Of sorted numbers, at least one: between two of them on a straight line, to the last bit what ``numpy.quantile`` gives for fifty times the work.
+
+    >>> quantile([1.0, 2.0, 4.0, 8.0], 0.5), quantile([7.0], 0.9)
+    (3.0, 7.0)
+    """
+    at = (len(values) - 1) * q
+    k = int(at)
+    if k + 1 >= len(values):
+        return float(values[-1])
+    a, b, part = values[k], values[k + 1], at - k
+    return b - (b - a) * (1.0 - part) if part >= 0.5 else a + (b - a) * part
 
 
 def _bounds(km: F64, hours: F64) -> tuple[float | None, float | None]:
