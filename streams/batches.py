@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import cramjam
 import numpy as np
 from aiokafka.record.util import calc_crc32c
 
-from models.clock import rfc3339_column
+from models.clock import rfc3339, rfc3339_column
 from streams.outputs import Out
 
 #: A batch is closed when its records take so much, bytes before they are packed.
@@ -114,8 +115,8 @@ class Batcher:
         """Records in order, in as few batches as their size allows."""
         frame = len(self._head) + len(self._tail) + 48
         begin = size = 0
-        for end, o in enumerate(outs):
-            n = len(o.key) + len(o.value) + len(o.ce_id) + frame
+        for end, (key, value, _, ce_id) in enumerate(outs):
+            n = len(key) + len(value) + len(ce_id) + frame
             if end > begin and (size + n > self._limit or end - begin == MOST_RECORDS):
                 yield self._batch(outs[begin:end])
                 begin, size = end, 0
@@ -126,10 +127,13 @@ class Batcher:
     def _batch(self, outs: Sequence[Out]) -> Batch:
         times_ms = [o.time_ms for o in outs]
         first_ms = since_ms = times_ms[0]
+        last_ms = max(times_ms)
+        one = first_ms == last_ms == min(times_ms)  # as with everything of a window
+        texts = repeat(rfc3339(first_ms)) if one else rfc3339_column(np.array(times_ms, np.int64))
         v, head, tail, join = _VARINT, self._head, self._tail, b"".join
         since = v[0]
         records: list[bytes] = []
-        for place, ((key, value, time_ms, ce_id), text) in enumerate(zip(outs, rfc3339_column(np.array(times_ms, np.int64)), strict=True)):
+        for place, ((key, value, time_ms, ce_id), text) in enumerate(zip(outs, texts)):  # noqa: B905
             if time_ms != since_ms:
                 since_ms, since = time_ms, v[time_ms - first_ms]
             name = ce_id.encode()
@@ -138,7 +142,7 @@ class Batcher:
                 (b"\0", since, v[place], v[len(key)], key, v[len(value) or -1], value, head, v[len(name)], name, tail, text.encode())
             )
             records += (v[len(record)], record)
-        return Batch(join(records), len(outs), first_ms, max(times_ms))
+        return Batch(join(records), len(outs), first_ms, last_ms)
 
 
 def _text(value: bytes) -> bytes:

@@ -61,6 +61,30 @@ class _Window:
     rows: list[tuple[int, I64, I64, I64]] = field(default_factory=list)  #: (feed rank, segment, vehicle, sums)
     sensors: dict[str, SensorRow] = field(default_factory=dict)
     dirty: bool = False
+    #: Segments of the last provisional round, sorted, and what was said of each. No part of a snapshot: after a restart open windows are told once more.
+    said: tuple[I64, I64] | None = None
+
+    def news(self, e: Estimate, c: Columns) -> Bool:
+        """Which rows of a provisional round say something else than the round before; from now on all of them are said."""
+        columns = (
+            e.speed_kmh,
+            e.p20_kmh,
+            e.p80_kmh,
+            e.confidence,
+            e.origin,
+            e.probe_weight,
+            e.loop_weight,
+            e.memory_weight,
+            e.network_weight,
+        )
+        stated = (c.newest_ms, c.vehicles, c.flow_vph, c.flow_source, c.closed)
+        now = np.column_stack([*(x[c.at] for x in columns), *stated]).astype(np.float64, copy=False).view(np.int64)  # bits: NaN is like NaN
+        before, self.said = self.said, (c.rows, now)
+        if before is None or not len(before[0]):
+            return np.ones(len(c.rows), np.bool_)
+        at = np.minimum(np.searchsorted(before[0], c.rows), len(before[0]) - 1)
+        out: Bool = (before[0][at] != c.rows) | (before[1][at] != now).any(axis=1)
+        return out
 
 
 class Fuser:
@@ -252,7 +276,8 @@ class Fuser:
             self.vehicle.clear()
 
     def _provisional(self, out: Outputs) -> None:
-        """The windows that changed, as they stand; at most the two newest, since older ones are nearly done."""
+        """The windows that changed, as they stand, and of them the segments of which there is something new to say; at most the two newest windows, since older ones
+        are nearly done."""
         for w in sorted(self.windows)[-2:]:
             window = self.windows[w]
             if not window.dirty or w * WINDOW_MS > self.log_ms:
@@ -357,6 +382,8 @@ class Fuser:
                 whole = self._blocks[k] = np.flatnonzero(self.estimator.streets.block == self.estimator.streets.block[k])
             flow[whole], source[whole] = sum(values) / len(values), 0
         columns = Columns(rows, at, newest_ms[rows], vehicles[rows], flow[rows], source[rows], closed[rows])
+        if not final:
+            columns = columns.of(window.news(e, columns))
         return self.states.records(start_ms, end_ms, revision, e, columns, final=final, simulated=self.simulated)
 
     def _revision(self, w: int, *, final: bool) -> int:

@@ -197,17 +197,18 @@ class Observer:
         rejects += refused
         keep = np.flatnonzero(ok)
         if self.sides is not None:
-            here = self.sides.mask([c.vehicle_id[i] for i in keep], c.lat_deg[keep], c.lon_deg[keep])
+            here = self.sides.mask([c.vehicle_id[i] for i in keep.tolist()], c.lat_deg[keep], c.lon_deg[keep])
             self.elsewhere += int((~here).sum())
             keep = keep[here]
         window = c.event_ms[keep] // WINDOW_MS
         closed = (window + 1) * WINDOW_MS + self.settings.lateness_ms < c.ingest_ms[keep]
-        slot, unheard = self.vehicles.slots_of([c.vehicle_id[i] for i in keep], c.ingest_ms[keep])
+        kept = keep.tolist()
+        slot, unheard = self.vehicles.slots_of([c.vehicle_id[i] for i in kept], c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
         self._forget(unheard)
         m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
-        m.shape, m.profile, m.counts, m.trip = self._routes([c.trip[i] for i in keep])
+        m.shape, m.profile, m.counts, m.trip = self._routes([c.trip[i] for i in kept])
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
@@ -339,22 +340,21 @@ class Observer:
 
     def _routes(self, trips: list[Trip]) -> tuple[I64, I8, Bool, I64]:
         """Of each event's trip: shape (-1 none), who may drive where, whether its speed tells of traffic, and a number that tells it from others."""
-        cache, last = self._route_of, None
-        n = len(trips)
-        shape, profile, counts, number = np.empty(n, np.int64), np.empty(n, np.int8), np.empty(n, np.bool_), np.empty(n, np.int64)
-        found: tuple[int, int, bool, int] = (-1, 0, False, 0)
-        for k, trip in enumerate(trips):
-            if trip is not last:
-                last = trip
+        cache = self._route_of
+        if len(cache) > 20_000:
+            cache.clear()
+        here: dict[int, tuple[int, int, bool, int]] = {}  # a parser gives events of one trip the same object: its fields are compared once
+        found = []
+        for trip in trips:
+            known = here.get(id(trip))
+            if known is None:
                 known = cache.get(trip)
                 if known is None:
-                    known = self._route(trip)
-                    if len(cache) > 20_000:
-                        cache.clear()
-                    cache[trip] = known
-                found = known
-            shape[k], profile[k], counts[k], number[k] = found
-        return shape, profile, counts, number
+                    known = cache[trip] = self._route(trip)
+                here[id(trip)] = known
+            found.append(known)
+        shape, profile, counts, number = zip(*found, strict=True) if found else ((), (), (), ())
+        return np.array(shape, np.int64), np.array(profile, np.int8), np.array(counts, np.bool_), np.array(number, np.int64)
 
     def _route(self, trip: Trip) -> tuple[int, int, bool, int]:
         """Only a trip under way follows its shape, and only its driving tells of traffic: before it and after it a vehicle waits where it likes."""

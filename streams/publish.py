@@ -16,7 +16,7 @@ from connectors.envelope import Envelope
 from geo.network import F64, Bool
 from models.clock import rfc3339, rfc3339_column
 from models.records import DeadLetter, Late, VehiclePosition, encode
-from streams.outputs import Out
+from streams.outputs import Out, outs
 
 if TYPE_CHECKING:
     from streams.observe import Observer
@@ -75,12 +75,9 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
     by = (
         f":{feed}" if o.feed.secondary_to is not None else ""
     )  # the same vehicle at the same second, told by another feed, is another record
-    return [
-        Out(v.encode(), value, ms, f"vehicle-position:{v}:{ms}:{EVENTS[event]}{by}")
-        for v, value, ms, event in zip(
-            vehicle, values, event_ms.tolist(), c.event[at].tolist(), strict=False
-        )  # the last line ends with a newline
-    ]
+    times_ms, events = event_ms.tolist(), c.event[at].tolist()
+    ids = [f"vehicle-position:{v}:{ms}:{EVENTS[event]}{by}" for v, ms, event in zip(vehicle, times_ms, events, strict=True)]
+    return outs(map(str.encode, vehicle), values, times_ms, ids)  # the last line ends with a newline: one value more than there are records
 
 
 def _numbers(column: F64, digits: int) -> list[Any]:

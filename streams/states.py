@@ -31,6 +31,10 @@ class Columns:
     flow_source: I64  #: index into ``FLOW_SOURCES``
     closed: Bool
 
+    def of(self, which: Bool) -> Columns:
+        """Some of them."""
+        return Columns(*(getattr(self, name)[which] for name in self.__slots__))
+
 
 FLOW_SOURCES = ("measured", "transferred", "fundamental_diagram", "prior")
 

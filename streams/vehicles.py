@@ -44,12 +44,7 @@ class Vehicles:
         When ``forget`` is called must not show: it is called whenever sums are flushed.
         """
         known = self.slot
-        out = np.empty(len(vehicle_id), np.int64)
-        for i, v in enumerate(vehicle_id):
-            s = known.get(v)
-            if s is None:
-                s = self._take(v)
-            out[i] = s
+        out = np.array([known[v] if v in known else self._take(v) for v in vehicle_id], np.int64)
         slots, first = np.unique(out, return_index=True)
         before = self.heard_ms[slots]
         unheard: list[int] = slots[(before != NEVER) & (before < log_ms[first] - FORGET_MS)].tolist()

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
 
 from connectors.cities import City, FeedSettings
 from connectors.columns import EVENT_CODE, EVENTS, I64, METHOD_CODE, Parsed, Reject, Trip, VehicleColumns
@@ -68,6 +69,10 @@ class _Payload(msgspec.Struct, gc=False):
     stop: int | str | UnsetType | None = UNSET
 
 
+_NUMBERS, _OTHERS = (
+    [_Payload.__struct_fields__.index(f) for f in fields]
+    for fields in (("lat", "long", "spd", "hdg", "odo", "dl", "occu"), ("drst", "loc", "stop"))
+)
 _decode = msgspec.json.Decoder(dict[str, _Payload]).decode
 
 
@@ -255,8 +260,9 @@ def _columns(
     rejects: list[Reject],
 ) -> VehicleColumns:
     event_ms, bad = _instants([p.tst or "" for p in payloads])
-    numbers = np.array([(p.lat, p.long, p.spd, p.hdg, p.odo, p.dl, p.occu) for p in payloads], dtype=np.float64).reshape(len(payloads), 7)
-    hdg, occu = numbers[:, 3], numbers[:, 6]
+    columns: list[Sequence[Any]] = list(zip(*map(astuple, payloads), strict=True)) or [()] * len(_Payload.__struct_fields__)
+    numbers = np.array([columns[k] for k in _NUMBERS], dtype=np.float64)
+    hdg, occu = numbers[3], numbers[6]
     wrong: dict[int, tuple[str, object, str, str]] = {
         k: ("tst", payloads[k].tst, "bad_type", "an ISO 8601 time with its zone") for k in bad
     }
@@ -268,12 +274,13 @@ def _columns(
         for k, (field, value, reason, want) in wrong.items():
             rejects.append(_reject(kept[k], items[kept[k]], _Refused(reason, field, value, want)))
         rows = [k for k in range(len(kept)) if k not in wrong]
-        numbers, event_ms = numbers[rows], event_ms[rows]
+        numbers, event_ms = numbers[:, rows], event_ms[rows]
+        columns = [[column[k] for k in rows] for column in columns]
         kept, events = [kept[k] for k in rows], [events[k] for k in rows]
-        payloads, heads = [payloads[k] for k in rows], [heads[k] for k in rows]
-    lat, lon, spd, hdg, odo, dl, occu = numbers.T
+        heads = [heads[k] for k in rows]
+    lat, lon, spd, hdg, odo, dl, occu = numbers
     nowhere = np.isnan(lat) | np.isnan(lon)
-    stops = [p.stop for p in payloads]
+    doors, methods, stops = (columns[k] for k in _OTHERS)
     event = np.array(events, dtype=np.int8)
     named = np.array([0 if s is None else -1 if s is UNSET else 1 for s in stops], dtype=np.int8)
     return VehicleColumns(
@@ -288,9 +295,9 @@ def _columns(
         odometer_m=np.where(odo >= 0, odo, np.nan),
         delay_s=0.0 - dl,  # HFP: positive is early; 0.0 - 0.0 is 0.0, never -0.0
         occupancy_pct=occu.copy(),
-        doors_open=np.array([-1 if p.drst is None else 1 if p.drst else 0 for p in payloads], dtype=np.int8),
+        doors_open=np.array([-1 if d is None else 1 if d else 0 for d in doors], dtype=np.int8),
         at_stop=np.where(event == _VP, named, _AT_STOP[event]),
-        method=np.array([_METHOD.get(p.loc, 0) for p in payloads], dtype=np.int8),
+        method=np.array([_METHOD.get(m, 0) for m in methods], dtype=np.int8),
         vehicle_id=[h.vehicle_id for h in heads],
         operator=[h.operator for h in heads],
         trip=[h.trip for h in heads],
