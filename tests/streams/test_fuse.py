@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from typing import Any
 
 import msgspec
@@ -91,6 +92,23 @@ def test_provisional_rounds_do_not_touch_the_finals(log: list[wire.Partial]) -> 
     finals = [o for o in both if b'"status":"final"' in o[1]]
     assert finals == only
     assert len(both) > len(only)
+
+
+def test_a_provisional_round_leaves_out_only_what_it_would_repeat(log: list[wire.Partial], monkeypatch: pytest.MonkeyPatch) -> None:
+    some = feed_all(fuser(provisional_ms=2_000), log)
+    monkeypatch.setattr("streams.fuse._Window.news", lambda self, e, c: np.ones(len(c.rows), np.bool_))
+    told: dict[tuple[bytes, int], bytes] = {}
+    news = []
+    for o in feed_all(fuser(provisional_ms=2_000), log):
+        said = re.sub(rb'"revision":[0-9]+', b"", o[1])
+        if b'"status":"final"' in said or told.get((o[0], o[2])) != said:
+            news.append(o)
+        told[o[0], o[2]] = said
+    repeated = len(feed_all(fuser(provisional_ms=2_000), log)) - len(news)
+    assert repeated > 10
+    # what differs only beyond the digits that are published may be told twice
+    assert set(news) <= set(some)
+    assert len(some) - len(news) < repeated
 
 
 def test_a_restored_step_goes_on_byte_for_byte(log: list[wire.Partial]) -> None:
