@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -192,27 +193,19 @@ async def to_kafka(
     await ensure_topics(bootstrap, city, prefix)
     producer = make_producer(bootstrap, f"tilannekuva-replay-{run}")
     await producer.start()
-    loop = asyncio.get_running_loop()
     try:
         sent: list[Any] = []
-        begin_s, first_ms, last_ms = loop.time(), None, 0
+        pace, last_ms = Pace(speed, stop, go), 0
         for feed, partition, e in Bar(log_of(paths, city, max_items=max_items, simulated=simulated, days=days), *_length(paths, archived)):
-            if go is not None and not go.is_set():
-                paused_s = loop.time()
-                await asyncio.wait([asyncio.ensure_future(w) for w in (go.wait(), stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-                begin_s += loop.time() - paused_s
-            if stop.is_set():
+            if not await pace.wait(e.ingest_ms):
                 break
-            first_ms = e.ingest_ms if first_ms is None else first_ms
-            if speed:
-                await asyncio.sleep(max(0.0, (e.ingest_ms - first_ms) / 1000 / speed - (loop.time() - begin_s)))
             sent.append(await _send(producer, raw_topic(city.raw_city, feed, prefix), partition, e))
             last_ms = max(last_ms, e.ingest_ms)
             if len(sent) >= 1000:
                 await asyncio.gather(*sent)
                 sent = []
         await asyncio.gather(*sent)
-        if first_ms is not None and not stop.is_set():
+        if last_ms and not stop.is_set():
             end_ms = end_of_log(last_ms, ObserveSettings().lateness_ms)
             for f in city.feeds:
                 for p in range(f.partitions):
@@ -220,6 +213,41 @@ async def to_kafka(
                     await (await _send(producer, raw_topic(city.raw_city, f.name, prefix), p, tick))
     finally:
         await producer.stop()
+
+
+class Pace:
+    """When an envelope of a replay is due.
+
+    Args:
+        speed: times as fast as it was received; None or 0: at once.
+        stop, go: as in ``to_kafka``.
+    """
+
+    LOOK_S = 0.2  #: so often it looks whether to pause
+
+    def __init__(self, speed: float | None, stop: asyncio.Event, go: asyncio.Event | None = None) -> None:
+        self.speed, self.stop, self.go = speed, stop, go
+        self._begin_s, self._first_ms = asyncio.get_running_loop().time(), -1
+
+    async def wait(self, ingest_ms: int) -> bool:
+        """Until it is due; False, and at once, when told to stop."""
+        now_s = asyncio.get_running_loop().time
+        self._first_ms = ingest_ms if self._first_ms < 0 else self._first_ms
+        while not self.stop.is_set():
+            if self.go is not None and not self.go.is_set():
+                paused_s = now_s()
+                await self._sleep(self.LOOK_S)
+                self._begin_s += now_s() - paused_s
+                continue
+            due_s = self._begin_s + (ingest_ms - self._first_ms) / 1000 / self.speed if self.speed else 0.0
+            if due_s <= now_s():
+                return True
+            await self._sleep(min(due_s - now_s(), self.LOOK_S))
+        return False
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stop.wait(), max(seconds, 0.001))
 
 
 async def _send(producer: Any, topic: str, partition: int, e: Envelope) -> Any:
