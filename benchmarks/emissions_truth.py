@@ -57,6 +57,11 @@ class Said:
     city: pd.DataFrame  #: bounds of the whole city's sum
 
 
+def five(record: EmissionSegment | EmissionArea) -> bool:
+    """Whether a record is of five minutes."""
+    return (int(record.window_end[14:16]) - int(record.window_start[14:16])) % 60 == 5
+
+
 def said(wire: Path, network: Network, settings: EmissionSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``emission-segment`` of five minutes as grams in the window; ``emission-area`` of the city."""
     city = load_city("helsinki")
@@ -65,12 +70,12 @@ def said(wire: Path, network: Network, settings: EmissionSettings) -> tuple[pd.D
     for out in replay(run, log_of([wire], city, max_items=200, simulated=True)):
         for o in out.records.get("emission-segment", []):
             r = msgspec.json.decode(o.value, type=EmissionSegment)
-            if (int(r.window_end[14:16]) - int(r.window_start[14:16])) % 60 == 5:
+            if five(r):
                 grams = [getattr(q, b) / 12.0 for q in (r.co2_total, r.nox) for b in ("value", "lo95", "hi95")]
                 rows.append((r.segment_id, r.window_start, *grams, r.flow_vph.value, r.flow_source))
         for o in out.records.get("emission-area", []):
             a = msgspec.json.decode(o.value, type=EmissionArea)
-            if a.area_kind == "city":
+            if a.area_kind == "city" and five(a):
                 areas.append((a.window_start, a.co2_total.value, a.co2_total.lo95, a.co2_total.hi95))
     table = pd.DataFrame(rows, columns=["segment_id", "window_start", *COLUMNS, "flow_vph", "flow_source"])
     table["window_start"] = pd.to_datetime(table.window_start, utc=True)

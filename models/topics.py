@@ -106,7 +106,7 @@ PRODUCTS: dict[str, Product] = {
             "area_id",
             "compact,delete",
             48 * HOUR_MS,
-            "5 min",
+            "1 min, and 5 min",
             "Emissions of areas and of the city",
         ),
         Product(

@@ -97,6 +97,7 @@ class _Bounded(msgspec.Struct):
 class _Area(msgspec.Struct):
     area_kind: str
     window_start: str
+    window_end: str
     revision: int
     travel_time_index: float | None = None
     co2_total: _Bounded | None = None
@@ -191,7 +192,7 @@ class Past:
         self._trip_numbers: dict[Trip, int] = {}
         self._last_fix: dict[str, int] = {}
         self.flow: dict[int, CityWindow] = {}  #: area-state of the whole city, by start of its window
-        self.emissions: dict[int, CityWindow] = {}  #: emission-area of the whole city
+        self.emissions: dict[int, CityWindow] = {}  #: emission-area of the whole city, of five minutes
 
     def segment(self, value: bytes) -> None:
         """A final segment-state.
@@ -249,6 +250,8 @@ class Past:
             return
         held = self.flow if product == "area-state" else self.emissions
         start = parse_ms(a.window_start)
+        if product == "emission-area" and parse_ms(a.window_end) - start <= MINUTE_MS:
+            return  # minutes are within their five
         if start in held and held[start].revision > a.revision:
             return
         co2 = a.co2_total

@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from models.clock import rfc3339
+from models.clock import parse_ms, rfc3339
 from models.emission_records import AreaState, EmissionArea
 from models.indicator_records import CityDay, Hour
-from models.indicators import Emitted, Flowed, HourSums, total
+from models.indicators import BLOCK_H, Emitted, Flowed, HourSums, total
 from models.line_records import LineFluency
 from models.records import encode
 from streams.cells import WINDOW_MS
@@ -58,6 +58,8 @@ class CityDays:
         for o in out.records.get("emission-area", ()):
             if o.key == self.key:
                 a = msgspec.json.decode(o.value, type=EmissionArea)
+                if parse_ms(a.window_end) - parse_ms(a.window_start) != round(BLOCK_H * 3_600_000):
+                    continue  # minutes are within their five
                 hour.emitted.add_area(a, self.street_km)
                 self.fleet_mix, self.factor_set = a.fleet_mix, a.factor_set
         if (w + 1) % EVERY == 0 and any(h.flowed.minutes for h in self.hours.values()):

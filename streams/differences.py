@@ -302,6 +302,8 @@ def _emitted(run: Path) -> dict[tuple[str, str], float]:
     if rows is None:
         return {}
     hours = _hours(rows)
+    longest = hours == hours.max()  # single minutes are within their five
+    rows, hours = rows[longest], hours[longest]
     found = {n: float((rows[f"{n}.value"].to_numpy(np.float64) * hours).sum()) for n in OUTPUTS}
     return {(n, unit_of(n).removesuffix("/h").replace("g", "kg")): v / 1000 if unit_of(n) == "g/h" else v for n, v in found.items()}
 

@@ -33,8 +33,8 @@ LEAST_MS = 10_000
 _SOURCE_NAMES = {"measured": "measured", "transferred": "transferred", "congested_branch": "fundamental_diagram", "calendar_prior": "prior"}
 
 
-def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen) -> list[Out]:
-    """``emission-area`` of a block: sums of its segments, stretched to streets that nothing is known of."""
+def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen, status: str) -> list[Out]:
+    """``emission-area`` of a minute or a block: sums of its segments, stretched to streets that nothing is known of."""
     areas, length_km = emitter.areas, emitter.length_km
     known = np.isfinite(result.speed_kmh) & emitter.general
     usual = np.where(emitter.general, emitter.flows.prior((last + 1) * WINDOW_MS), 0.0) * length_km
@@ -48,7 +48,7 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     counts = areas.sums((known | (result.transit_share > 0.0)).astype(np.float64)).astype(np.int64).tolist()
     co2 = result.emissions.column("co2_total")
     out: list[Out] = []
-    common = emitter.common(r, seen, first, last, "final")
+    common = emitter.common(r, seen, first, last, status)
     start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
     for layer in areas.layers:
         group = np.where(layer.of >= 0, layer.of, layer.size)  # what lies in none is a group of its own, and is dropped
@@ -75,9 +75,9 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     return out
 
 
-def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F64) -> list[Out]:
-    """``area-state`` of a final window."""
-    areas, s = emitter.areas, emitter.network.segments
+def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F64, status: str) -> list[Out]:
+    """``area-state`` of a window; before it is final, what nothing new has been heard of is as it was last."""
+    areas = emitter.areas
     general, length_km = emitter.general, emitter.length_km
     known = np.isfinite(speed) & general
     ratio = np.where(known, speed / emitter.free_flow_kmh, 0.0)
@@ -88,7 +88,7 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
     distance, time = areas.sums(vkm), areas.sums(vh)
     free = areas.sums(vkm / emitter.free_flow_kmh)
     lost = areas.sums(np.maximum(vh - vkm / emitter.free_flow_kmh, 0.0))
-    origin, confidence = np.zeros((2, len(s)))
+    origin, confidence = emitter.origin.copy(), emitter.confidence.copy()
     origin[seen.rows], confidence[seen.rows] = seen.estimate.origin, seen.estimate.confidence
     covered = areas.sums(np.where((origin >= BLENDED) | (flow.source == MEASURED), vkm, 0.0))
     sure = areas.sums(vkm * np.where(known, confidence, 0.0))
@@ -106,7 +106,7 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
         for k, grade in enumerate(grades):
             by[grade] = round(by[grade] + km[k][a], 3)
         record = AreaState(
-            area_id=name, area_kind=areas.kind[a], area_name=areas.name[a], window_start=start, window_end=end, status="final", revision=seen.revision,  # type: ignore[arg-type]
+            area_id=name, area_kind=areas.kind[a], area_name=areas.name[a], window_start=start, window_end=end, status=status, revision=seen.revision,  # type: ignore[arg-type]
             km_by_los=KmByLos(**by), coverage_pct=round(100.0 * float(covered[a] / distance[a]), 1) if some else 0.0, vehicles=vehicles[a],
             segments=counts[a], confidence=round(float(sure[a] / distance[a]), 3) if some else 0.0,
             travel_time_index=round(max(float(time[a] / free[a]), 0.0), 3) if some else None,

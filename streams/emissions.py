@@ -132,6 +132,8 @@ class Emitter:
         self.pace: F64 = np.zeros(n)  #: sum of 1 / speed over the block's windows
         self.pace_windows: I64 = np.zeros(n, np.int64)
         self.last_speed: F64 = np.full(n, np.nan)  #: of the last final window
+        self.origin, self.confidence = np.zeros((2, n))  #: of that speed
+        self.settled = False  #: a window has become final since the start: enough is known to speak of areas before the next one does
         self.flow_vph: F64 = np.full(n, np.nan)  #: of the last final window, all vehicles; and where it comes from
         self.flow_source: I64 = np.zeros(n, np.int64)
         self.id_text = [f'"segment_id":{emission_text.text(i)}' for i in s.segment_id]
@@ -192,19 +194,21 @@ class Emitter:
         self.recent.add(w, d, self._streams(d, r))
         self.crews.forget(w)
         speed = np.where(self.general, seen.estimate.speed_kmh, np.nan)
-        self.last_speed = speed
+        self.last_speed, self.settled = speed, True
         known = np.isfinite(speed)
         self.pace += np.where(known, 1.0 / np.maximum(np.nan_to_num(speed, nan=1.0), CREEP_KMH), 0.0)
         self.pace_windows += known
         flow = self._flow(end_ms, speed, seen)
         self.flow_vph = np.where(known, flow.flow_vph + self.recent.flow_vph(w, self.length_km), np.nan)
         self.flow_source = flow.source.astype(np.int64)
-        self._minute(w, seen, r, d, flow, speed, out, "final")
-        out.add("area-state", emission_areas.states(self, w, seen, d, flow, speed))
+        areas = self._minute(w, seen, r, d, flow, speed, out, "final")
+        self.origin[seen.rows], self.confidence[seen.rows] = seen.estimate.origin, seen.estimate.confidence
+        out.add("area-state", emission_areas.states(self, w, seen, d, flow, speed, "final"))
         if (w + 1) % self.settings.block_windows == 0:
             self._block(w, seen, r, out)
             self.pace[:] = 0.0
             self.pace_windows[:] = 0
+        out.add("emission-area", areas)  # after those of the block: the last record of an area is that of the last minute
         return out
 
     def due(self, w: int, log_ms: int) -> bool:
@@ -220,7 +224,11 @@ class Emitter:
         d = driven(w, seen.segment, seen.who, seen.sums, seen.vehicles, self.crews.of(w))
         speed = self.last_speed.copy()
         speed[seen.rows] = np.where(self.general[seen.rows], seen.estimate.speed_kmh, np.nan)
-        self._minute(w, seen, r, d, self._flow(end_ms, speed, seen, seen.sensors), speed, out, "provisional")
+        flow = self._flow(end_ms, speed, seen, seen.sensors)
+        areas = self._minute(w, seen, r, d, flow, speed, out, "provisional")
+        if self.settled:
+            out.add("emission-area", areas)
+            out.add("area-state", emission_areas.states(self, w, seen, d, flow, speed, "provisional"))
         return out
 
     def _flow(self, end_ms: int, speed: F64, seen: Seen, now: Mapping[str, SensorRow] | None = None) -> Flow:
@@ -230,14 +238,16 @@ class Emitter:
         transit = self.recent.flow_vph(end_ms // WINDOW_MS - 1, self.length_km)
         return self.flows.at(end_ms, pace, self._speed_log_sd(seen), stretch, transit, now)
 
-    def _minute(self, w: int, seen: Seen, r: Rates, d: Driven, flow: Flow, speed: F64, out: Outputs, status: str) -> None:
-        """Segments with something measured, and vehicles."""
+    def _minute(self, w: int, seen: Seen, r: Rates, d: Driven, flow: Flow, speed: F64, out: Outputs, status: str) -> list[Out]:
+        """Segments with something measured, and vehicles; and what is to be told of areas."""
         stream = self._streams(d, r)
         cells = (d.segment, d.time_ms, d.dist_mm, stream[d.vehicle], np.rint(d.speed_kmh / 3.6 * 1000.0).astype(np.int64)[d.vehicle])
         rows = np.union1d(seen.observed, d.segment)
-        result = self.result(rows, r, flow, speed, seen, cells, 1)
-        out.add("emission-segment", self._segment_records(result, r, w, w, seen, status))
+        result = self.result(np.arange(len(speed)), r, flow, speed, seen, cells, 1)
+        shown = rows[np.isfinite(speed[rows]) | (result.transit_share[rows] > 0.0)]
+        out.add("emission-segment", self._segment_records(result, r, w, w, seen, status, shown))
         out.add("emission-vehicle", emission_areas.vehicles(self, w, d, r, seen, status))
+        return emission_areas.emissions(self, w, w, result, r, seen, status)
 
     def _block(self, w: int, seen: Seen, r: Rates, out: Outputs) -> None:
         """Every segment and area, over the windows of the block that ends with ``w``."""
@@ -247,7 +257,7 @@ class Emitter:
         result = self.result(np.arange(len(speed)), r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
         shown = np.flatnonzero(np.isfinite(speed) | (result.emissions.value[:, CO2] > 0.0) | (result.transit_share > 0.0))
         out.add("emission-segment", self._segment_records(result, r, first, w, seen, "final", shown))
-        out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen))
+        out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen, "final"))
 
     # ------------------------------------------------------------------ emissions
 
@@ -372,11 +382,8 @@ class Emitter:
             }
         )  # fmt: skip
 
-    def _segment_records(
-        self, result: Result, r: Rates, first: int, last: int, seen: Seen, status: str, shown: I64 | None = None
-    ) -> list[Out]:
-        """``emission-segment`` of the rows ``shown`` of a result, all by default."""
-        at = np.flatnonzero(np.isfinite(result.speed_kmh) | (result.transit_share > 0.0)) if shown is None else shown
+    def _segment_records(self, result: Result, r: Rates, first: int, last: int, seen: Seen, status: str, at: I64) -> list[Out]:
+        """``emission-segment`` of the rows ``at`` of a result."""
         if not len(at):
             return []
         e = result.emissions

@@ -65,6 +65,7 @@ def test_districts_that_cover_the_city_add_up_to_it(tmp_path: Path) -> None:
     halves = [{**WEST, "geometry": square(-500, -900, 1001, 1500)}, {**EAST, "geometry": square(1001, -900, 2500, 1500)}]
     out = told(written(tmp_path, halves))
     areas = [msgspec.json.decode(o.value, type=EmissionArea) for o in out.records["emission-area"]]
+    areas = areas[: len(areas) // 2]  # of five minutes; then those of the last minute
     whole = next(a for a in areas if a.area_kind == "city")
     parts = [a for a in areas if a.area_kind == "district"]
     assert sum(a.segments for a in parts) == whole.segments

@@ -85,7 +85,7 @@ def block(e: Emitter, speed: Any = 30.0, **kwargs: Any) -> Outputs:
 def test_segments_add_up_to_their_cells_and_the_cells_to_the_city() -> None:
     cells = [(0, 1, 200, 20, 0), (3, 2, 100, 15, 20)]
     out = block(emitter(), cells=cells, sensors=counter(2, W, 600.0))
-    segments, areas = decoded(out, "emission-segment", 5), decoded(out, "emission-area")
+    segments, areas = decoded(out, "emission-segment", 5), decoded(out, "emission-area", 5)
     city = next(a for a in areas if a.area_kind == "city")
     assert len(segments) == len(kit.network().segments)
     assert city.coverage_expansion == 1.0
@@ -93,6 +93,26 @@ def test_segments_add_up_to_their_cells_and_the_cells_to_the_city() -> None:
         total = getattr(city, output).value
         assert sum(getattr(s, output).value for s in segments) == pytest.approx(total, rel=2e-3)
         assert sum(getattr(a, output).value for a in areas if a.area_kind == "h3_8") == pytest.approx(total, rel=2e-3)
+
+
+def test_areas_are_told_of_each_minute_too_before_it_is_final_and_then() -> None:
+    e = emitter()
+    before = e.provisional(W - 1, seen(W - 1, estimate(30.0)))
+    assert "emission-area" not in before.records, "what is known of one street is not yet the city"
+    final = e.final(W - 1, seen(W - 1, estimate(30.0), sensors=counter(2, W - 1, 600.0)))
+    said = decoded(final, "emission-area", 1)
+    assert len(said) == len(final.records["emission-area"])
+    assert {a.status for a in said} == {"final"}
+    early = e.provisional(W, seen(W, estimate(28.0)))
+    for product in ("emission-area", "area-state"):
+        assert {a.status for a in decoded(early, product)} == {"provisional"}
+    late = e.final(W, seen(W, estimate(28.0)))
+    state, soon = (next(a for a in decoded(o, "area-state") if a.area_kind == "city") for o in (late, early))
+    assert state.travel_time_index == pytest.approx(soon.travel_time_index, rel=0.05)
+    assert (state.km_by_los, state.coverage_pct, state.segments) == (soon.km_by_los, soon.coverage_pct, soon.segments)
+    minute, five = (next(a for a in decoded(late, "emission-area", m) if a.area_kind == "city") for m in (1, 5))
+    assert minute.window_end == five.window_end
+    assert minute.co2_total.value == pytest.approx(five.co2_total.value, rel=0.1)
 
 
 def test_a_sum_is_surer_than_its_parts_but_never_surer_than_what_they_share() -> None:
