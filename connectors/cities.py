@@ -175,7 +175,7 @@ class City(_Settings, frozen=True, kw_only=True):
     area: str | None = None
     #: GeoJSON with the polygons of districts, beside the city's file: areas are told of for each of them too.
     districts: str | None = None
-    #: CSV beside the city's file that tells the powertrain of vehicles of public transport (``connectors/powertrains.py``); others have the fleet's mixture.
+    #: CSV beside the city's file that tells the powertrain, and the emission class, of vehicles of public transport (``connectors/powertrains.py``); others have the fleet's mixture.
     powertrains: str | None = None
     #: The city whose feeds these are: it alone connects to them, and this one reads its raw topics.
     raw_of: str | None = None

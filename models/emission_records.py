@@ -95,6 +95,7 @@ class EmissionVehicle(Emission, frozen=True, kw_only=True):
     time_s: NonNegative  #: on streets, stops included
     speed_kmh: NonNegative
     powertrain: Literal["diesel", "biodiesel", "gas", "hybrid", "electric", "mix"]  #: mix: what the city's fleet has on average
+    euro: str | None = None  #: emission class of its engine, where the register tells it; else the factors are those of the fleet's classes
     powertrain_source: Literal["register", "fleet_mix"]  #: register: this vehicle is known; fleet_mix: an average vehicle
     powertrain_basis: str | None = None  #: how the register knows, in its own words
     energy_kwh_km: Quantity | None = None  #: at the tank or battery; absent while it stands

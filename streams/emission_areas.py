@@ -19,7 +19,7 @@ from models.fluency import LOS_GRADES, fluency_columns
 from models.records import encode
 from streams import emission_text
 from streams.cells import WINDOW_MS
-from streams.fleets import CAPACITY, POWERTRAINS, Rates
+from streams.fleets import CAPACITY, Rates
 from streams.outputs import Out
 from streams.transit import Driven
 
@@ -134,7 +134,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
     value = transit_rates(r, np.array([r.transit[k] for k in kind], np.int64), urban, speed)
     low, high = np.full_like(value, np.inf), np.zeros_like(value)
     log_sd = np.sqrt(r.bounds.shared**2 + r.bounds.speed**2)
-    for name in POWERTRAINS:
+    for name in sorted(set(kind)):
         mine = np.array([k for k, x in enumerate(kind) if x == name], np.int64)
         for stream in r.transit_range.get(name, ()) if len(mine) else ():
             one = transit_rates(r, np.full(len(mine), stream), urban[mine], speed[mine])
@@ -169,7 +169,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
         record = EmissionVehicle(
             vehicle_id=who, mode=d.mode[k], window_start=start, window_end=end, status=status, revision=seen.revision,  # type: ignore[arg-type]
             distance_m=round(int(d.total_mm[k]) / 1000.0, 1), time_s=round(int(d.total_ms[k]) / 1000.0, 1), speed_kmh=round(float(speed[k]), 2),
-            powertrain=kind[k], powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
+            powertrain=kind[k].partition(":")[0], euro=kind[k].partition(":")[2] or None, powertrain_source="fleet_mix" if kind[k] == "mix" else "register",  # type: ignore[arg-type]
             powertrain_basis=None if kind[k] == "mix" else told[k][1],
             occupancy_pct=d.occupancy_pct[k] if known else None, capacity=CAPACITY if known else None,
             fleet_mix=r.fleet_mix, factor_set=r.table.factor_set, factor_rows=r.factor_rows, scope=tables.SCOPE,

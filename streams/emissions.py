@@ -174,7 +174,7 @@ class Emitter:
         if found is None:
             if len(self._rates) > 8:
                 self._rates.clear()
-            found = self._rates[key] = rates(fleet, self.city.name, of, conditions, self.settings.mix)
+            found = self._rates[key] = rates(fleet, self.city.name, of, conditions, self.settings.mix, self.register.classes())
         return found
 
     def rates(self) -> list[Rates]:
@@ -267,11 +267,13 @@ class Emitter:
         return np.array([r.transit.get(self.powertrain(v)[0], mix) for v in d.vehicle_id], np.int64)
 
     def powertrain(self, vehicle_id: str) -> tuple[str, str | None]:
-        """Of a transit vehicle, "mix" where it is not known, and how it is known."""
+        """Of a transit vehicle, with its emission class behind a colon where that is known, "mix" where nothing is; and how it is known."""
         if (own := self.settings.powertrains.get(vehicle_id)) is not None:
             return own, None
         row = self.register.of(vehicle_id)
-        return ("mix", None) if row is None else (row.powertrain, row.source)
+        if row is None:
+            return "mix", None
+        return f"{row.powertrain}:{row.euro}" if row.euro else row.powertrain, row.source
 
     def result(
         self, rows: I64, r: Rates, flow: Flow, speed: F64, seen: Seen, cells: tuple[I64, I64, I64, I64, I64], windows: int

@@ -7,18 +7,19 @@ not, they are the share of the general flow that ``composition.csv`` says.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 import numpy as np
 
+from connectors.powertrains import FUELS
 from geo.network import F64
 from models.emissions.bounds import Bounds, bounds_of
 from models.emissions.fleet import STREAMS, Fleet, Vehicle, composition, fleet_of
 from models.emissions.flow import ROAD_CLASSES
-from models.emissions.lookup import is_electric
+from models.emissions.lookup import is_electric, resolve
 from models.emissions.rates import OUTPUTS, Conditions, RateTable, rate_table
 
 #: Name of the transit stream of any fleet, here.
@@ -53,7 +54,7 @@ class Rates:
     bounds: Bounds
     alone: F64  #: (road classes, S): shares of the flow without transit vehicles
     together: F64  #: (road classes, S): shares of the flow with them
-    transit: Mapping[str, int]  #: powertrain -> stream of the table; "mix": all of them
+    transit: Mapping[str, int]  #: powertrain, or powertrain:euro class -> stream of the table; "mix": all of them
     transit_range: Mapping[str, tuple[int, ...]]  #: powertrain -> streams that span its bounds
     transit_cv2: F64  #: (9,) squared coefficient of variation among transit vehicles
     general_cv2: F64  #: (9,) the same among the other vehicles
@@ -64,8 +65,9 @@ class Rates:
         return {stream: list(ids) for stream, ids in self.table.row_ids.items()}
 
 
-def split(fleet: Fleet, city: str, on: date) -> tuple[Fleet, list[str]]:
-    """The fleet with its transit vehicles as the streams ``transit`` and ``transit:<powertrain>``; and the names of its other streams.
+def split(fleet: Fleet, city: str, on: date, classes: Iterable[tuple[str, str]] = ()) -> tuple[Fleet, list[str]]:
+    """The fleet with its transit vehicles as the streams ``transit``, ``transit:<powertrain>`` and, of the ``classes`` given, ``transit:<powertrain>:<euro>``; and the
+    names of its other streams.
 
     Raises:
         ValueError: a fleet with several streams of buses, or with none of other vehicles.
@@ -84,6 +86,8 @@ def split(fleet: Fleet, city: str, on: date) -> tuple[Fleet, list[str]]:
         total = sum(share for _, share in mine)
         if mine:
             streams[f"{TRANSIT}:{kind}"] = tuple((v, share / total) for v, share in mine)
+    for kind, euro in classes:
+        streams[f"{TRANSIT}:{kind}:{euro}"] = ((Vehicle(*resolve("urban_bus", FUELS[kind], "", euro)), 1.0),)
     return Fleet(fleet.name, streams), general
 
 
@@ -110,15 +114,22 @@ def shares(general: list[str], streams: tuple[str, ...], mix: Mapping[str, Mappi
     return alone, together
 
 
-def rates(fleet: Fleet, city: str, on: date, conditions: Conditions, mix: Mapping[str, Mapping[str, float]] | None = None) -> Rates:
-    """Lookups for the fleet of a city on a day. Takes some 30 ms.
+def rates(
+    fleet: Fleet,
+    city: str,
+    on: date,
+    conditions: Conditions,
+    mix: Mapping[str, Mapping[str, float]] | None = None,
+    classes: Iterable[tuple[str, str]] = (),
+) -> Rates:
+    """Lookups for the fleet of a city on a day, and for transit vehicles of some powertrains and emission classes. Takes some 30 ms.
 
     >>> from models.emissions.fleet import example_fleet
     >>> r = rates(example_fleet(), "helsinki", date(2026, 3, 10), Conditions(temperature_c=5.0))
     >>> sorted(r.transit), r.alone[2].tolist()
     (['diesel', 'electric', 'mix'], [1.0, 0.0, 0.0, 0.0])
     """
-    whole, general = split(fleet, city, on)
+    whole, general = split(fleet, city, on, classes)
     table = rate_table(whole, conditions)
     alone, together = shares(general, table.streams, mix)
     transit = {"mix": table.streams.index(TRANSIT)}
@@ -127,6 +138,9 @@ def rates(fleet: Fleet, city: str, on: date, conditions: Conditions, mix: Mappin
         if f"{TRANSIT}:{kind}" in table.streams:
             transit[kind] = table.streams.index(f"{TRANSIT}:{kind}")
             weight[kind] = sum(share for v, share in whole.streams[TRANSIT] if powertrain(v) == kind)
+    for name in table.streams:
+        if name.count(":") == 2:
+            transit[name.removeprefix(f"{TRANSIT}:")] = table.streams.index(name)
     seen = tuple(transit[k] for k, share in weight.items() if share >= _SEEN_SHARE)
     at = table.rate[:, 1, 4 * 20]  # at 20 km/h
     bus = _cv2(np.array([weight[k] for k in weight]), np.array([at[transit[k]] for k in weight]))

@@ -35,9 +35,24 @@ def test_vehicles_of_the_table_have_their_own_powertrain_and_say_how_it_is_known
     assert diesel.co2_total.value > mix.co2_total.value
 
 
+def test_the_emission_class_of_an_engine_decides_and_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").write_text("vehicle,powertrain,source,euro\n0018/00000,diesel,x,Euro III\n0018/00001,diesel,x,Euro VI D/E\n*,diesel,x,\n")
+    city = msgspec.structs.replace(kit.city(), powertrains=str(tmp_path / "fleet.csv"))
+    usual = emitter()
+    e = Emitter(city, kit.network(), usual.free_flow_kmh, usual.expected_kmh, EmissionSettings())
+    out = e.final(W, seen(W, estimate(30.0), cells=[(0, k, 300, 50, 0) for k in range(3)]))
+    old, new, some = (msgspec.json.decode(o.value, type=EmissionVehicle) for o in out.records["emission-vehicle"])
+    assert [(v.powertrain, v.euro) for v in (old, new, some)] == [("diesel", "Euro III"), ("diesel", "Euro VI D/E"), ("diesel", None)]
+    assert old.nox.value > 5 * new.nox.value
+    assert new.nox.value < some.nox.value < old.nox.value
+    assert old.nox.lo95 > new.nox.value
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "vehicle,powertrain,source,euro\n1,diesel,x,Euro 9\n",
+        "vehicle,powertrain,source,euro\n1,electric,x,Euro VI D/E\n",
         "",
         "a,b\n",
         "vehicle,powertrain,source\n1,steam,x\n",
