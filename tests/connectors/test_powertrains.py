@@ -36,7 +36,9 @@ def test_vehicles_of_the_table_have_their_own_powertrain_and_say_how_it_is_known
 
 
 def test_the_emission_class_of_an_engine_decides_and_is_told(tmp_path: Path) -> None:
-    (tmp_path / "fleet.csv").write_text("vehicle,powertrain,source,euro\n0018/00000,diesel,x,Euro III\n0018/00001,diesel,x,Euro VI D/E\n*,diesel,x,\n")
+    (tmp_path / "fleet.csv").write_text(
+        "vehicle,powertrain,source,euro\n0018/00000,diesel,x,Euro III\n0018/00001,diesel,x,Euro VI D/E\n*,diesel,x,\n"
+    )
     city = msgspec.structs.replace(kit.city(), powertrains=str(tmp_path / "fleet.csv"))
     usual = emitter()
     e = Emitter(city, kit.network(), usual.free_flow_kmh, usual.expected_kmh, EmissionSettings())
