@@ -51,6 +51,7 @@ class Watchdog:
         now = self.now_s()
         self.beat_s = now  #: the event loop ran
         self.broker_s = now  #: the broker answered a question
+        self.beats = self.broker_beats = 0  #: so far, and at that answer
         self.settled_s = now  #: the last time that no rebalance was under way
         self.ready_s: float | None = None  #: partitions are assigned and recovered since
         self._seen: dict[tuple[str, int], _Seen] = {}
@@ -63,7 +64,7 @@ class Watchdog:
     def beat(self, *, rebalancing: bool) -> None:
         """From the event loop, about twice a second."""
         now = self.now_s()
-        self.beat_s = now
+        self.beat_s, self.beats = now, self.beats + 1
         if rebalancing:
             self.ready_s = None
         else:
@@ -74,7 +75,7 @@ class Watchdog:
         """The broker answered. For each partition that is assigned here: last offset in the state, last one that is durable and acked, committed offset, log end."""
         now = self.now_s()
         with self._lock:
-            self.broker_s = now
+            self.broker_s, self.broker_beats = now, self.beats
             for tp, (fed, durable, committed, end) in partitions.items():
                 mark, seen = (fed, committed), self._seen.get(tp)
                 if seen is None:
@@ -92,21 +93,25 @@ class Watchdog:
     # ------------------------------------------------------------------ answers
 
     def trouble(self, limit_s: float) -> str | None:
-        """What has not moved for more than ``limit_s``, as a sentence; None when all is well."""
+        """What has not moved for more than ``limit_s``, as a sentence; None when all is well.
+
+        A process that gets too little of the processor asks late and hears late: that is slow, not stalled, and to start it anew would make it slower. So a silence of the
+        broker counts when the event loop was there to hear it, and partitions are judged by what the broker said last.
+        """
         now = self.now_s()
         if now - self.beat_s > limit_s:
             return f"the event loop has not run for {now - self.beat_s:.0f} s"
-        if now - self.broker_s > limit_s:
+        if now - self.broker_s > limit_s and self.beats - self.broker_beats >= limit_s:  # half of those that it should be
             return f"the broker has not answered for {now - self.broker_s:.0f} s"
         if now - self.settled_s > limit_s:
             return f"a rebalance has been under way for {now - self.settled_s:.0f} s"
         with self._lock:
             for (topic, partition), seen in sorted(self._seen.items()):
                 lag = self._lag.get((topic, partition), 0)
-                if now - seen.since_s > limit_s:
-                    return f"{topic}-{partition}: nothing moved for {now - seen.since_s:.0f} s with {lag} messages not committed"
-                if now - seen.committed_s > limit_s:
-                    return f"{topic}-{partition}: what is durable has not been committed for {now - seen.committed_s:.0f} s; {lag} messages behind"
+                if self.broker_s - seen.since_s > limit_s:
+                    return f"{topic}-{partition}: nothing moved for {self.broker_s - seen.since_s:.0f} s with {lag} messages not committed"
+                if self.broker_s - seen.committed_s > limit_s:
+                    return f"{topic}-{partition}: what is durable has not been committed for {self.broker_s - seen.committed_s:.0f} s; {lag} messages behind"
         return None
 
     def alive(self) -> str | None:

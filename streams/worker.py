@@ -48,6 +48,8 @@ log = logging.getLogger("tilannekuva.process")
 IDLE_MS = 60_000
 TICK_S = 0.5
 PROBE_S = 5.0
+#: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
+ANSWER_S = 40.0
 #: A clean stop takes no longer than this, seconds; what is not done by then is left to the next start.
 STOP_S = 12.0
 
@@ -338,7 +340,7 @@ class CityWorker:
         every = [(t, p) for t, f in self.feed_of.items() for p in range(self.city.feed(f).partitions)]
         while not self.stopping:
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(ANSWER_S):
                     committed = await self.probe.committed()
                     mine = {(tp.topic, tp.partition): d for tp, d in self.drivers.items() if not d.closed}
                     ends = await self.probe.ends(set(mine) | (set(every) if self.settings.until_end else set()))
@@ -346,7 +348,7 @@ class CityWorker:
                     if self.settings.until_end and await self._worked_off(every, ends, committed):
                         self.done.set()
             except TimeoutError:
-                log.warning("the broker has not answered a question within 20 s")
+                log.warning("the broker has not answered a question within %g s", ANSWER_S)
             except Exception as e:  # whatever a client raises while its broker is away; the watchdog ends us if it lasts
                 log.warning("the broker could not be asked: %r", e)
             for (topic, partition), lag in self.watchdog.lag().items():

@@ -112,7 +112,9 @@ class Worker:
         return self.process.returncode
 
     def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-3000:]
+        """What it ended for, and the end of its log."""
+        text = self.log.read_text(errors="replace")
+        return "\n".join([*(line for line in text.splitlines() if '"critical"' in line), text[-3000:]])
 
 
 async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200, speed: float | None = None) -> str:

@@ -80,6 +80,22 @@ def test_a_coordinator_that_takes_no_commit_is_a_stall_though_messages_are_worke
     assert w.trouble(20) is None
 
 
+def test_a_worker_that_gets_too_little_of_the_processor_is_slow_and_not_stalled() -> None:
+    w, clock = watchdog()
+    live(w, clock, 10, 0, 0, 10_000)
+    for fed in range(1, 60):  # a beat each 4 s, an answer each 68
+        for _ in range(17):
+            clock.now += 4
+            w.beat(rebalancing=False)
+            assert w.trouble(60) is None
+        w.saw({RAW: (fed, fed - 1, fed, 10_000)})
+    for _ in range(60):
+        assert w.trouble(60) is None
+        clock.now += 4
+        w.beat(rebalancing=False)
+    assert "broker" in str(w.trouble(60))
+
+
 def test_a_dead_event_loop_a_silent_broker_and_an_endless_rebalance_are_stalls() -> None:
     w, clock = watchdog()
     live(w, clock, 10, 9, 10, 10)
