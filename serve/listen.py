@@ -45,8 +45,8 @@ class TooSlow(Exception):
     """The listener must go."""
 
 
-async def listen(hubs: Sequence[Hub], asked: Asked, sink: Sink, *, named: bool = False) -> None:
-    """Tell one listener everything until it leaves, is cut, or the gateway stops. ``named``: events and ids say which city they are of.
+async def listen(hubs: Sequence[Hub], asked: Asked, sink: Sink, *, named: bool = False) -> bool:
+    """Tell one listener everything until it leaves, is cut, or the gateway stops; True when it was cut. ``named``: events and ids say which city they are of.
 
     Raises:
         TimeoutError: the client does not take what is written.
@@ -65,6 +65,7 @@ async def listen(hubs: Sequence[Hub], asked: Asked, sink: Sink, *, named: bool =
         await sink.write(
             [sink.pack([sink.frame("overflow", _encode({"detail": "reading too slowly; come back with the last id to go on from there"}))])]
         )
+        return True
     except (KafkaError, TimeoutError) as e:
         if not isinstance(e, KafkaError):
             raise
@@ -73,6 +74,7 @@ async def listen(hubs: Sequence[Hub], asked: Asked, sink: Sink, *, named: bool =
     finally:
         for hub in hubs:
             hub.listeners.discard(listener)
+    return False
 
 
 class _Session:

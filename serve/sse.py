@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from models.topics import PRODUCTS
 from serve.http import bad_query, box, number
@@ -145,8 +145,10 @@ async def serve_ws(request: web.Request, hubs: Sequence[Hub], *, named: bool = F
     try:
         await asyncio.wait({telling, hearing}, return_when=asyncio.FIRST_COMPLETED)
         if telling.done():
-            telling.result()
-            await asyncio.wait_for(socket.close(code=1013 if any(hub.cut for hub in hubs) else 1001), WRITE_TIMEOUT_S)
+            cut = telling.result()
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)  # the client's answer to the close is for ``close`` to read
+            await asyncio.wait_for(socket.close(code=WSCloseCode.TRY_AGAIN_LATER if cut else WSCloseCode.GOING_AWAY), WRITE_TIMEOUT_S)
     except TimeoutError:
         hubs[0].cut += 1
         if request.transport is not None:

@@ -394,6 +394,67 @@ async def test_a_websocket_tells_and_resumes_the_same(fed: Any, start: Any, town
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize(
+    ("query", "want"),
+    [
+        ({"product": "segment-state,vehicle-position", "bbox": "24.9315,60,24.9335,61"}, {"w0_1_2_f", "w1_1_2_f", "0018/00001"}),
+        ({"product": "vehicle-position", "route": "7"}, {"0018/00002"}),
+        ({"product": "segment-state", "min_confidence": "0.5"}, {"w0_1_2_f"}),
+        ({"product": "feed-health"}, {"hfp"}),
+    ],
+)
+async def test_a_websocket_keeps_to_the_filters(fed: Any, start: Any, town: ModuleType, query: dict[str, str], want: set[str]) -> None:
+    client = await start()
+    async with client.ws_connect("/api/v1/cities/town/ws", params=query) as socket:
+        assert (await socket.receive_json())["event"] == "hello"
+        tell(client, fed(town.state(0, minute=1)), fed(town.state(1, minute=1, confidence=0.4)), fed(town.health(at_s=1)))
+        tell(client, fed(town.vehicle(1, at_s=1)), fed(town.vehicle(2, at_s=1, route_id="7")))
+        client.app[CITIES]["town"].hub.announce("ready")
+        got = []
+        while (message := await socket.receive_json())["event"] != "ready":
+            got.append(message["data"])
+    assert {r.get("segment_id") or r.get("vehicle_id") or r["feed"] for r in got} == want
+    assert len(got) == len(want)
+
+
+async def test_a_websocket_is_told_of_a_gap(fed: Any, start: Any, town: ModuleType) -> None:
+    log = MemoryLog()
+    client = await start(log=log)
+    client.app[CITIES]["town"].hub.ring.keep_bytes = 1
+    for n in range(10):
+        tell(client, fed(town.health(at_s=n)), log=log)
+    log.kept_from["feed-health", 0] = 5
+    async with client.ws_connect("/api/v1/cities/town/ws?product=feed-health&last_event_id=f0:1") as socket:
+        got = [await socket.receive_json() for _ in range(3)]
+    assert [m["event"] for m in got] == ["hello", "gap", "feed-health"]
+    assert got[1]["data"]["missing"][0]["records"] == 3
+    assert (got[1]["id"], got[2]["id"]) == ("f0:4", "f0:5")
+
+
+async def test_a_websocket_that_reads_too_slowly_is_told_and_cut_and_the_next_one_only_closed(
+    fed: Any, start: Any, town: ModuleType, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(hub_module, "BEHIND_BYTES", 100_000)
+    client = await start()
+    async with client.ws_connect("/api/v1/cities/town/ws") as socket:
+        await socket.receive_json()
+        for n in range(60):
+            tell(client, *(fed(town.vehicle(k, at_s=n)) for k in range(500)))
+            await asyncio.sleep(0)
+        last = None
+        async with asyncio.timeout(20):
+            async for message in socket:
+                last = message.json()["event"]
+        assert (last, socket.close_code) == ("overflow", 1013)
+    hub: Hub = client.app[CITIES]["town"].hub
+    assert hub.cut == 1
+    async with client.ws_connect("/api/v1/cities/town/ws") as socket:
+        await socket.receive_json()
+        hub.close()
+        await socket.receive()
+        assert socket.close_code == 1001, "it was not slow"
+
+
 # ---- the ring
 
 
