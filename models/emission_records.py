@@ -65,6 +65,15 @@ class EmissionSegment(Emission, frozen=True, kw_only=True):
     transit_share: Share | None = None  #: part of co2_total that comes from transit vehicles seen on the segment, at their own speed
 
 
+class Guards(Record, frozen=True, kw_only=True):
+    """Streets with traffic at whose speed a guard of the factors fired, for some vehicle of the fleet."""
+
+    below_v_min: Count  #: slower than a factor's own range: taken at its lower end, per hour
+    above_v_max: Count  #: faster: taken at its upper end
+    pole_bridged: Count  #: the formula has a pole there: bridged by a straight line
+    negative_floored: Count  #: the formula is negative there: 0
+
+
 class EmissionArea(Emission, frozen=True, kw_only=True):
     """What the road traffic of an area gives off: the sum of its segments. Kafka key: ``area_id``; compacted.
 
@@ -81,6 +90,7 @@ class EmissionArea(Emission, frozen=True, kw_only=True):
     vehicle_km_h: NonNegative  #: vehicle-kilometres an hour
     flow_source: FlowSource  #: of the largest part of co2_total
     area_name: str | None = None  #: of a district, for people
+    guards: Guards | None = None
 
 
 class EmissionVehicle(Emission, frozen=True, kw_only=True):

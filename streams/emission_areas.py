@@ -12,9 +12,10 @@ from models.clock import rfc3339
 from models.emission_records import AreaState, EmissionVehicle, KmByLos, Quantity
 from models.emissions import tables
 from models.emissions.bounds import interval
+from models.emissions.factors import GUARD_NAMES
 from models.emissions.flow import MEASURED, Flow
 from models.emissions.rates import OUTPUTS
-from models.emissions.segment import main_source, sum_areas
+from models.emissions.segment import guards_at, main_source, sum_areas
 from models.fluency import LOS_GRADES, fluency_columns
 from models.records import encode
 from streams import emission_text
@@ -47,6 +48,9 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     total, covered = areas.sums(vkm), areas.sums(np.where(measured, vkm, 0.0))
     counts = areas.sums((known | (result.transit_share > 0.0)).astype(np.float64)).astype(np.int64).tolist()
     co2 = result.emissions.column("co2_total")
+    used = np.flatnonzero((r.alone > 0.0).any(axis=0)).tolist()
+    fired = np.where(traffic.flow_vph > 0.0, guards_at(traffic.speed_kmh, r.table, used), 0)
+    guards = {name: areas.sums((fired & bit > 0).astype(np.float64)).astype(np.int64).tolist() for bit, name in GUARD_NAMES.items()}
     out: list[Out] = []
     common = emitter.common(r, seen, first, last, status)
     start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
@@ -66,6 +70,7 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
                     "coverage_expansion": round(float(expansion[a]), 6),
                     "coverage_pct": round(100.0 * float(covered[a]) / float(total[a]), 1) if total[a] > 0.0 else 0.0,
                     "vehicle_km_h": float(emission_text.rounded(total[a : a + 1] * expansion[a])[0]), "flow_source": _SOURCE_NAMES[main[k]],
+                    "guards": {name: n[a] for name, n in guards.items()},
                 }
             )  # fmt: skip
             value = f"{{{own},{common},{text[k]}}}".encode()

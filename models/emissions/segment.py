@@ -156,11 +156,17 @@ def emit(traffic: Traffic, table: RateTable, bounds: Bounds | None = None) -> Em
     return Emissions(value, lo95, hi95, b.shared, own, _count_guards(traffic, table, used), table.factor_set, table.fleet.name)
 
 
-def _count_guards(traffic: Traffic, table: RateTable, used: list[int]) -> dict[str, int]:
+def guards_at(speed_kmh: Floats, table: RateTable, used: list[int]) -> NDArray[np.uint8]:
+    """Guards of the factors that fire at speeds (n,), as bits of ``GUARD_NAMES``, for any vehicle of the streams ``used``."""
     bits = np.bitwise_or.reduce(table.guard[used], axis=0) if used else np.zeros(len(GRID_KMH), dtype=np.uint8)
-    at = np.minimum(np.rint(traffic.speed_kmh / STEP_KMH), len(GRID_KMH) - 1).astype(np.intp)
-    per_speed = np.bincount(at[traffic.flow_vph > 0.0], minlength=len(GRID_KMH))
-    return {name: int(per_speed[(bits & bit) > 0].sum()) for bit, name in GUARD_NAMES.items()}
+    at = np.minimum(np.rint(speed_kmh / STEP_KMH), len(GRID_KMH) - 1).astype(np.intp)
+    fired: NDArray[np.uint8] = bits[at]
+    return fired
+
+
+def _count_guards(traffic: Traffic, table: RateTable, used: list[int]) -> dict[str, int]:
+    fired = guards_at(traffic.speed_kmh[traffic.flow_vph > 0.0], table, used)
+    return {name: int(((fired & bit) > 0).sum()) for bit, name in GUARD_NAMES.items()}
 
 
 def sum_areas(

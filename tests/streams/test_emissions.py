@@ -115,6 +115,14 @@ def test_areas_are_told_of_each_minute_too_before_it_is_final_and_then() -> None
     assert minute.co2_total.value == pytest.approx(five.co2_total.value, rel=0.1)
 
 
+def test_areas_count_where_guards_of_the_factors_fired() -> None:
+    areas = decoded(block(emitter(), 2.0, sensors=counter(2, W, 300.0)), "emission-area", 5)
+    city = next(a for a in areas if a.area_kind == "city")
+    assert city.guards.below_v_min == city.segments > 0
+    assert city.guards.above_v_max == 0
+    assert sum(a.guards.below_v_min for a in areas if a.area_kind == "h3_8") == city.guards.below_v_min
+
+
 def test_a_sum_is_surer_than_its_parts_but_never_surer_than_what_they_share() -> None:
     out = block(emitter())
     city = next(a for a in decoded(out, "emission-area") if a.area_kind == "city").co2_total
