@@ -17,16 +17,20 @@ from models.clock import rfc3339
 from models.fusion import ALGORITHM, ORIGINS
 from models.records import Origin, Utc
 
-SCHEMA = 1
+SCHEMA = 2
 WINDOW_MS = 60_000
 #: A segment's record stands until the next one, which comes within so many windows (``FuseSettings.heartbeat_windows``).
 STANDS = 5
 #: Neighbours straight ahead that are named.
 AHEAD = 8
-#: Of each row: the estimate; shares of the value; the pace ratio of the streets ahead and of the street itself (time taken over time expected).
+#: Of each row: the estimate; shares of the value; the pace ratio of the streets ahead and of the street itself (time taken over time expected), and the one that is usual,
+#: NaN where no profile tells it.
 VALUES = (
     "speed_kmh", "p20_kmh", "p80_kmh", "confidence", "origin", "expected_kmh", "probe", "loop", "memory", "prior", "ahead_ratio", "pace_ratio",
+    "usual_ratio",
 )  # fmt: skip
+#: Columns of the schemas that can be read: 1 had no usual ratio.
+_WIDTH = {1: len(VALUES) - 1, SCHEMA: len(VALUES)}
 #: Of each cell: row, vehicle, feed, whether it was used, and its sums (``streams.cells.SUMS`` without the count of steps).
 CELL = (
     "row", "vehicle", "feed", "used", "dist_mm", "time_ms", "near_dist_mm", "near_time_ms", "dwell_ms", "still_ms", "newest_ms",
@@ -64,7 +68,9 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     readings: tuple[Reading, ...]
 
     def rows(self) -> NDArray[np.float64]:
-        return np.frombuffer(self.values, "<f4").reshape(-1, len(VALUES)).astype(np.float64)
+        """(n, VALUES); columns that an older schema had not are NaN."""
+        values = np.frombuffer(self.values, "<f4").reshape(-1, _WIDTH[self.schema]).astype(np.float64)
+        return np.pad(values, ((0, 0), (0, len(VALUES) - values.shape[1])), constant_values=np.nan)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,6 +140,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     speed_p80_kmh: float | None = None
     pace_ratio: float | None = None  #: time that the street's vehicles took over what light traffic takes, before doubt
     ahead_ratio: float | None = None  #: the same of all streets ahead
+    usual_ratio: float | None = None  #: the same as it usually is at this time of the week, where a profile tells it (docs/profiles.md)
     simulated: bool | None = None
 
 
@@ -153,7 +160,7 @@ def decode(data: bytes) -> Evidence:
         evidence = _decoder.decode(data)
     except msgspec.MsgspecError as e:
         raise ValueError(f"not evidence: {e}") from e
-    if evidence.schema != SCHEMA:
+    if evidence.schema not in _WIDTH:
         raise ValueError(f"evidence of schema {evidence.schema}, expected {SCHEMA}")
     return evidence
 
@@ -164,7 +171,7 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanat
     for e in heard:
         if window - STANDS < e.window <= window and segment_id in e.segments:
             row = e.segments.index(segment_id)
-            if row < len(e.values) // (4 * len(VALUES)):
+            if row < len(e.values) // (4 * _WIDTH[e.schema]):
                 mine[e.window] = (e, row)
     if not mine:
         return None
@@ -190,6 +197,7 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanat
         expected_kmh=round(v["expected_kmh"], 1), weights=weights, sources=sources, earlier=earlier, neighbours=neighbours,
         speed_kmh=round(v["speed_kmh"], 2) if known else None, speed_p20_kmh=round(v["p20_kmh"], 2) if known else None,
         speed_p80_kmh=round(v["p80_kmh"], 2) if known else None, pace_ratio=round(v["pace_ratio"], 3), ahead_ratio=round(v["ahead_ratio"], 3),
+        usual_ratio=round(v["usual_ratio"], 3) if np.isfinite(v["usual_ratio"]) else None,
         simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said),
     )  # fmt: skip
 
@@ -277,7 +285,7 @@ def _text(v: dict[str, float], sources: list[Source], earlier: list[Earlier], ne
     said.append(
         (
             v["prior"],
-            f"what light traffic does here, {v['expected_kmh']:.0f} km/h, with the streets ahead taking {v['ahead_ratio']:.1f} times their usual time",
+            f"{_expected(v)}, with the streets ahead taking {v['ahead_ratio']:.1f} times their usual time",
         )
     )
     out = [f"{100 * share:.0f} %: {text}." for share, text in sorted(said, key=lambda x: -x[0])]
@@ -289,6 +297,12 @@ def _text(v: dict[str, float], sources: list[Source], earlier: list[Earlier], ne
     if age:
         out.append(f"Nothing was published of the asked minute: the record of {age} min before stands.")
     return out
+
+
+def _expected(v: dict[str, float]) -> str:
+    if np.isfinite(v["usual_ratio"]):
+        return f"what is usual here at this time of the week, {v['expected_kmh'] / v['usual_ratio']:.0f} km/h ({v['expected_kmh']:.0f} in light traffic)"
+    return f"what light traffic does here, {v['expected_kmh']:.0f} km/h"
 
 
 def _of(things: list[Source] | list[Neighbour], one: str) -> str:

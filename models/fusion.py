@@ -250,11 +250,16 @@ class Estimator:
             at = to
         return ahead, share
 
-    def reasons(self, rows: I64) -> tuple[F64, F64, F64]:
-        """Share of the prior in the value, and the pace ratios of the streets ahead and of the street itself."""
+    def reasons(self, rows: I64) -> tuple[F64, F64, F64, F64]:
+        """Share of the prior in the value, the pace ratios of the streets ahead and of the street itself, and the one that is usual, NaN where not known."""
         features, total = self.features(rows, self._street[rows], self._ahead[rows])
-        ratio = np.exp(features[1])
-        return self.settings.own_prior_s * (1 + ratio) / total, ratio, np.exp(features[2])
+        ratio, (usual, spread) = np.exp(features[1]), self._usually(rows)
+        return (
+            self.settings.own_prior_s * (1 + ratio) / total,
+            ratio,
+            np.exp(features[2]),
+            np.where(np.isnan(spread), np.nan, np.exp(usual)),
+        )
 
     def export(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.clock import rfc3339
-from models.explain import AHEAD, VALUES, Evidence, encode
+from models.explain import AHEAD, SCHEMA, VALUES, Evidence, encode
 from tests.serve.conftest import NOW
 
 MINUTE = NOW // 60_000
@@ -16,10 +16,11 @@ PATH = "/api/v1/cities/town/segments/w0_1_2_f/explain"
 
 def evidence(window: int, part: int = 0, parts: int = 1, segment: str = "w0_1_2_f") -> bytes:
     values = np.zeros((1, len(VALUES)), "<f4")
+    values[0, VALUES.index("usual_ratio")] = np.nan
     values[0, :6] = 21.5, 15.0, 28.0, 0.8, 2, 30.0
     values[0, VALUES.index("prior")] = values[0, VALUES.index("ahead_ratio")] = 1.0
     none = np.full((1, AHEAD), -1, "<i4").tobytes(), np.zeros((1, AHEAD), "<f4").tobytes()
-    return encode(Evidence(1, "town", window, part, parts, "n1", False, (segment,), values.tobytes(), *none, (), ("hfp",), b"", ()))
+    return encode(Evidence(SCHEMA, "town", window, part, parts, "n1", False, (segment,), values.tobytes(), *none, (), ("hfp",), b"", ()))
 
 
 class FakeLog:

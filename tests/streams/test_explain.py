@@ -12,6 +12,7 @@ import pytest
 from connectors.cities import City
 from models import explain as explaining
 from models.explain import Evidence, explain
+from models.profile import BINS, DAY_MS, Profile
 from streams import partial as wire
 from streams.fuse import Fuser, FuseSettings
 from tests.streams import kit
@@ -118,3 +119,23 @@ def test_what_is_no_evidence_is_refused() -> None:
     for bad in (b"", b"{}", b"\x92\x01\x02"):
         with pytest.raises(ValueError, match="evidence"):
             explaining.decode(bad)
+
+
+def test_what_is_usual_is_told_where_a_profile_knows_it_and_older_evidence_is_still_read() -> None:
+    ids = kit.network().segments.segment_id
+    usual = Profile(
+        "helsinki", "Europe/Helsinki", tuple(sorted(ids)), np.full((len(ids), BINS), np.log(2.0), np.float16), np.full(len(ids), 0.3, np.float16),
+        np.full(len(ids), np.nan), ("2026-03-09",), kit.T0 - DAY_MS, kit.T0 + DAY_MS,
+    )  # fmt: skip
+    fuser = Fuser(kit.city(), kit.network(), FuseSettings(provisional_ms=NEVER, evidence=True), usual)
+    log = partials({"hfp": town()})
+    heard = [explaining.decode(o.value) for k, p in enumerate(log) for o in fuser.feed(p, k).records.get("evidence", [])]
+    x = explain(ids[0], heard[0].window, heard)
+    assert x is not None
+    assert x.usual_ratio == pytest.approx(2.0, rel=2e-3)
+    assert any("usual here at this time of the week" in line for line in x.text)
+    cut = np.frombuffer(heard[0].values, "<f4").reshape(-1, len(explaining.VALUES))[:, :-1]
+    older = msgspec.structs.replace(heard[0], schema=1, values=np.ascontiguousarray(cut).tobytes())
+    y = explain(ids[0], older.window, [explaining.decode(explaining.encode(older))])
+    assert y is not None
+    assert (y.speed_kmh, y.usual_ratio) == (x.speed_kmh, None)
