@@ -272,7 +272,7 @@ def sound(parsed: Parsed) -> None:
     for columns in (parsed.vehicles, parsed.sensors):
         if columns is not None:
             rows += len(columns)
-            for name in columns.__dataclass_fields__:
+            for name in set(columns.__dataclass_fields__) - {"signal"}:
                 column = getattr(columns, name)
                 assert len(column) in ((len(columns), 0) if name == "travel_mode" else (len(columns),)), name
                 assert not isinstance(column, np.ndarray) or column.dtype.kind != "f" or not np.isinf(column).any(), name

@@ -77,6 +77,8 @@ class VehicleColumns:
     operator: list[str | None]
     trip: list[Trip]
     stop_id: list[str | None]
+    #: Of requests for priority at signals and their answers, by row: junction, and whether it was requested, granted or refused.
+    signal: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.vehicle_id)

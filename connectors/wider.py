@@ -60,6 +60,9 @@ def rows(c: VehicleColumns, keep: Bool) -> VehicleColumns:
     kept: dict[str, Any] = {}
     for f in fields(c):
         column = getattr(c, f.name)
+        if f.name == "signal":
+            kept["signal"] = {k: column[i] for k, i in enumerate(at) if i in column}
+            continue
         kept[f.name] = column[keep] if isinstance(column, np.ndarray) else [column[i] for i in at]
     return VehicleColumns(**kept)
 

@@ -30,6 +30,12 @@ NonNegative = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 
 PositionMethod = Literal["gnss", "odometer", "dead_reckoning", "snapped", "manual", "unknown"]
+#: due soon at a stop; arr within its radius; ars stopped; doo, doc doors opened, closed; pde ready to leave; dep left; pas passed without stopping; wait; tlr, tla priority at
+#: signals asked for, answered; da, dout driver in, out; ba, bout block begun, left; vja, vjout signed on to a trip, off.
+VehicleEvent = Literal[
+    "due", "arr", "ars", "doo", "doc", "pde", "dep", "pas", "wait", "tlr", "tla", "da", "dout", "ba", "bout", "vja", "vjout"
+]
+SignalPriority = Literal["requested", "granted", "refused"]
 Mode = Literal["bus", "tram", "train", "metro", "ferry", "ubus", "robot", "car", "unknown"]
 Origin = Literal["measured", "blended", "inferred", "historical", "none"]
 Represents = Literal["general_traffic", "bus_lane", "rail"]
@@ -95,6 +101,9 @@ class VehiclePosition(Record, frozen=True, kw_only=True):
     segment_id: str | None = None  #: the directed road segment it was matched to
     offset_m: NonNegative | None = None  #: from the start of that segment, along it
     off_route: bool | None = None  #: true: the vehicle has left its route's shape (detour)
+    event: VehicleEvent | None = None  #: what it told of beside its position, by HFP's names; absent: the position alone
+    signal_id: str | None = None  #: junction whose signals it asks for priority (events tlr, tla), as the feed numbers it
+    signal_priority: SignalPriority | None = None  #: of those: asked for, or how it was answered
     simulated: bool | None = None  #: true: this is simulated data
 
 

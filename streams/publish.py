@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from bisect import bisect_right
+from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,7 +70,7 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
             _numbers(c.delay_s[at], 0), [c.stop_id[i] for i in rows], [_KNOWN[k] for k in c.at_stop[at].tolist()], [_KNOWN[k] for k in c.doors_open[at].tolist()],
             _numbers(c.occupancy_pct[at], 1), _numbers(c.odometer_m[at], 1),
             [segment_ids[k] if k >= 0 else None for k in segment.tolist()], _numbers(np.where(segment >= 0, offset_m, np.nan), 3),
-            [_ON_ROUTE[k] for k in (on + 2 * (off_route & ~on)).tolist()], repeat(True if o.simulated else None),
+            [_ON_ROUTE[k] for k in (on + 2 * (off_route & ~on)).tolist()], *_told(c, at, rows), repeat(True if o.simulated else None),
         ))
     ).split(b"\n")  # fmt: skip
     by = (
@@ -78,6 +79,18 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
     times_ms, events = event_ms.tolist(), c.event[at].tolist()
     ids = [f"vehicle-position:{v}:{ms}:{EVENTS[event]}{by}" for v, ms, event in zip(vehicle, times_ms, events, strict=True)]
     return outs(map(str.encode, vehicle), values, times_ms, ids)  # the last line ends with a newline: one value more than there are records
+
+
+def _told(c: VehicleColumns, at: I64, rows: list[int]) -> tuple[Iterable[str | None], Iterable[str | None], Iterable[str | None]]:
+    """Event, junction and priority; most messages are positions alone."""
+    if not c.event[at].any():
+        return repeat(None), repeat(None), repeat(None)
+    asked = [c.signal.get(i, ("", None)) for i in rows] if c.signal else [("", None)] * len(rows)
+    return (
+        [EVENTS[e] if e else None for e in c.event[at].tolist()],
+        [junction or None for junction, _ in asked],
+        [priority for _, priority in asked],
+    )
 
 
 def _numbers(column: F64, digits: int) -> list[Any]:

@@ -37,7 +37,9 @@ _METHOD = {
     "N/A": METHOD_CODE["unknown"],
     None: METHOD_CODE["unknown"],
 }
-_VP = EVENT_CODE["vp"]
+_VP, _TLR, _TLA = (EVENT_CODE[e] for e in ("vp", "tlr", "tla"))
+#: Answers to requests for priority. A request may carry one too, of what was decided before it.
+_DECISION = {"ACK": "granted", "NAK": "refused"}
 #: Events that say by themselves whether the vehicle stands at its stop. ``vp`` says it with ``stop``; the rest do not say.
 _AT_STOP = np.array(
     [1 if e in ("ars", "doo", "doc", "pde", "wait") else 0 if e in ("due", "dep", "pas") else -1 for e in EVENTS], dtype=np.int8
@@ -67,6 +69,8 @@ class _Payload(msgspec.Struct, gc=False):
     dir: str | int | None = None
     loc: str | None = None
     stop: int | str | UnsetType | None = UNSET
+    sid: int | str | None = None
+    tlp_decision: str | None = msgspec.field(default=None, name="tlp-decision")
 
 
 _NUMBERS, _OTHERS = (
@@ -277,7 +281,7 @@ def _columns(
         numbers, event_ms = numbers[:, rows], event_ms[rows]
         columns = [[column[k] for k in rows] for column in columns]
         kept, events = [kept[k] for k in rows], [events[k] for k in rows]
-        heads = [heads[k] for k in rows]
+        payloads, heads = [payloads[k] for k in rows], [heads[k] for k in rows]
     lat, lon, spd, hdg, odo, dl, occu = numbers
     nowhere = np.isnan(lat) | np.isnan(lon)
     doors, methods, stops = (columns[k] for k in _OTHERS)
@@ -302,7 +306,17 @@ def _columns(
         operator=[h.operator for h in heads],
         trip=[h.trip for h in heads],
         stop_id=[None if s is None or s is UNSET else str(s) for s in stops],
+        signal={k: _signal(payloads[k], event[k] == _TLA) for k in np.flatnonzero((event == _TLR) | (event == _TLA)).tolist()},
     )
+
+
+def _signal(p: _Payload, answered: bool) -> tuple[str, str]:
+    """Junction ("" when it is not told), and what became of the request.
+
+    >>> _signal(_Payload(sid=2107, tlp_decision="NAK"), True), _signal(_Payload(sid="2107"), False)
+    (('2107', 'refused'), ('2107', 'requested'))
+    """
+    return "" if p.sid is None else str(p.sid)[:20], _DECISION.get(p.tlp_decision or "", "requested") if answered else "requested"
 
 
 def _instants(texts: list[str]) -> tuple[I64, list[int]]:

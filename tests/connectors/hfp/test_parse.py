@@ -293,3 +293,15 @@ def test_hsls_own_examples_are_read(shared: Path) -> None:
         assert not parsed.rejects
         assert parsed.vehicles is not None
         assert EVENTS[parsed.vehicles.event[0]] == event
+
+
+def test_requests_for_priority_and_their_answers_name_the_junction_and_what_became_of_them() -> None:
+    def signal(event: str, **changes: Any) -> tuple[str, bytes]:
+        body = {event.upper(): {**VP, "sid": 3230, "tlp-decision": None, **changes}}
+        return TOPIC.replace("/vp/", f"/{event}/"), json.dumps(body).encode()
+
+    v = parse(
+        (TOPIC, vp(sid=1)), signal("tlr"), signal("tla", **{"tlp-decision": "ACK"}), signal("tlr", hdg=400), signal("tla", **{"tlp-decision": "NAK"}), signal("tla", sid=None)
+    ).vehicles  # fmt: skip
+    assert v is not None
+    assert v.signal == {1: ("3230", "requested"), 2: ("3230", "granted"), 3: ("3230", "refused"), 4: ("", "requested")}
