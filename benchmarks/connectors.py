@@ -32,7 +32,7 @@ NAMES = ("helsinki", "tampere", "turku", "oulu")
 RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "recordings"
 #: Size of the live documents, unpacked, kB, by a part of their address: documented, seen in ../shared/feeds, or reckoned from the number of stations and vehicles.
 SIZES_KB = {
-    "vehicle-positions/v2/hsl": 142, "gtfs-rt/vehicle-positions": 20, "vehicle-activity": 900, "siri/vm": 450, "tms/v1/stations/data": 1500, "sensor-constants": 400,
+    "vehicle-positions/v2/hsl": 142, "trip-updates/v2/hsl": 1500, "feed/tripupdate": 150, "routes/latest": 600, "station_information": 150, "station_status": 120, "gtfs-rt/vehicle-positions": 20, "vehicle-activity": 900, "siri/vm": 450, "tms/v1/stations/data": 1500, "sensor-constants": 400,
     "tms/v1/stations": 300, "weather/v1/stations/data": 1800, "weather/v1/stations": 300, "traffic-announcements": 300, "roadworks": 3000, "weight-restrictions": 500,
     "facilities": 2000, "utilizations": 150, "counting-site/v2/sites": 200, "counting-site/v2/values": 500, "graphql": 600, "trafficAmount": 60,
 }  # fmt: skip
