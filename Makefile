@@ -3,6 +3,7 @@
 # make accuracy   simulate rush hours (SUMO in an environment of its own, 300 MB), replay them, score them: docs/accuracy.md
 # make bench   messages per CPU-second beside Faust, Quix Streams and Bytewax, connector, latency, catch-up, growth: docs/performance.md
 # make soak   a quarter of an hour of killed workers and brokers: is anything lost, doubled or changed?
+# make soak-hour   six cities at real rates for an hour: memory of each process, processor time, latency and disk, minute by minute
 #
 # Each set-up step installs what it needs where it may (Debian packages only as root), and otherwise says what it left out and why.
 
@@ -22,7 +23,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium extract osrm promtool audit demo test accuracy bench soak clean
+.PHONY: help venv lock kafka chromium extract osrm promtool audit demo test accuracy bench soak soak-hour clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
@@ -115,6 +116,9 @@ bench: venv kafka
 
 soak: venv kafka
 	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+soak-hour: venv kafka
+	$(BIN)/python benchmarks/six_cities.py --seconds 3600 --fleet real $(ARGS)
 
 accuracy: venv
 	$(BIN)/python benchmarks/accuracy.py $(ARGS)

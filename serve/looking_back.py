@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -71,6 +73,10 @@ def _archive(request: web.Request) -> History | None:
     return held.history if held is not None else None
 
 
+def _raws(values: Iterable[bytes]) -> list[msgspec.Raw]:
+    return [msgspec.Raw(v) for v in values]
+
+
 def _remembers(past: Past, first_ms: int) -> bool:
     kept = past.span()
     return kept is not None and kept[0] <= first_ms + MINUTE_MS
@@ -96,7 +102,7 @@ async def span(request: web.Request) -> web.Response:
 
 
 async def picture_at(request: web.Request) -> web.Response:
-    """The picture at a time, in the columns of the live one."""
+    """The picture at a time, in the columns of the live one, with situations and lines as they were last told."""
     only(request, "datetime")
     s, archive = served(request), _archive(request)
     at, past = _at(request, s), s.picture.past
@@ -105,7 +111,12 @@ async def picture_at(request: web.Request) -> web.Response:
         if archive is not None and not _remembers(past, at):
             found = recalled.picture(archive, s.city.name, at)
         else:
-            found = {"simulated": s.picture.simulated, "states": past.states_at(at), "vehicles": past.vehicles_at(at)}
+            found = {
+                "simulated": s.picture.simulated,
+                "states": past.states_at(at),
+                "vehicles": past.vehicles_at(at),
+                "records": {"situation": _raws(past.situations.at(at)), "line-fluency": _raws(past.lines.at(at))},
+            }
         return _encode({"city": s.city.name, "at": rfc3339(at), "network": s.network_tag, **found})
 
     return json_answer(request, await asyncio.to_thread(make))
@@ -150,7 +161,8 @@ async def route(request: web.Request) -> web.Response:
         past = s.picture.past
         if archive is not None and not _remembers(past, first) and last - first <= LAST_MS:
             past = recalled.fixes(archive, s.city.name, route_id, first, last)
-        body = diagram(past, route_id, way, first, last, name_of)
+        with past.renumbering:
+            body = diagram(past, route_id, way, first, last, name_of)
         return _encode({**body, "first_ms": first, "last_ms": last, "simulated": s.picture.simulated})
 
     return json_answer(request, await asyncio.to_thread(make))
@@ -167,25 +179,35 @@ async def day_of(request: web.Request) -> web.Response:
     return json_answer(request, _encode({"city": s.city.name, "simulated": s.picture.simulated, **told}))
 
 
+def _per_km(s: Served, told: Iterable[tuple[str, tuple[float, float, float]]]) -> dict[str, list[Any]]:
+    """Columns of streets whose length is known: g/h over metres is kg/h over kilometres."""
+    columns: dict[str, list[Any]] = {"segment_id": [], "co2_kg_h_km": [], "co2_kg_h_km_lo95": [], "co2_kg_h_km_hi95": []}
+    for segment_id, grams in told:
+        street = s.picture.segments.get(segment_id)
+        if street is not None and street.length_m > 0:
+            for column, value in zip(columns.values(), (segment_id, *(round(g / street.length_m, 3) for g in grams)), strict=True):
+                column.append(value)
+    return columns
+
+
 async def emissions(request: web.Request) -> web.Response:
-    """Latest CO2 of every segment in columns: kilograms an hour and kilometre of street, with the bounds that hold for 95 %."""
-    only(request)
-    s = served(request)
+    """CO2 of every segment in columns, the latest unless another time is asked for: kilograms an hour and kilometre of street, with the bounds that hold for 95 %."""
+    only(request, "datetime")
+    s, archive = served(request), _archive(request)
+    at, past = (None if interval(request) is None else _at(request, s)), s.picture.past
     held = list(s.picture.others["emission-segment"].values())
 
     def make() -> bytes:
-        ids, rows, newest = [], [], 0
-        for h in held:
-            e = _decode_emission(h.value)
-            street = s.picture.segments.get(e.segment_id)
-            if street is None or street.length_m <= 0:
-                continue
-            newest = max(newest, parse_ms(e.window_end))
-            q, km = e.co2_total, street.length_m
-            ids.append(e.segment_id)
-            rows.append((q.value / km, q.lo95 / km, q.hi95 / km))  # g/h over metres is kg/h over kilometres
-        columns = {name: [round(r[k], 3) for r in rows] for k, name in enumerate(("co2_kg_h_km", "co2_kg_h_km_lo95", "co2_kg_h_km_hi95"))}
-        return _encode({"city": s.city.name, "window_end": rfc3339(newest) if newest else None, "segment_id": ids, **columns})
+        if at is None:
+            given_off = [_decode_emission(h.value) for h in held]
+            ends = max((parse_ms(e.window_end) for e in given_off), default=None)
+            told = [(e.segment_id, (e.co2_total.value, e.co2_total.lo95, e.co2_total.hi95)) for e in given_off]
+        elif archive is not None and not _remembers(past, at):
+            ends, told = at, recalled.emissions(archive, s.city.name, at)
+        else:
+            ids, figures = past.co2_at(at)
+            ends, told = at, list(zip(ids, map(tuple, figures.tolist()), strict=True))
+        return _encode({"city": s.city.name, "window_end": rfc3339(ends) if ends else None, **_per_km(s, told)})
 
     return json_answer(request, await asyncio.to_thread(make))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from struct import Struct
+from threading import Lock
 from typing import NamedTuple
 
 import msgspec
@@ -15,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.clock import parse_ms
+from serve.bygone import CO2_ROW, KEEP_MS, Lines, Situations, grams, packed_co2
 
 MINUTE_MS = 60_000
-#: Minutes older than this are dropped, ms.
-KEEP_MS = 24 * 3_600_000
-#: Most memory for segments and for vehicles of one city, bytes. A city of 150,000 segments fills the first with about an hour and a half.
-MOST_SEGMENT_BYTES, MOST_VEHICLE_BYTES = 64_000_000, 32_000_000
+#: Most memory for segments, for vehicles and for CO2 of one city, bytes. A city of 150,000 segments fills the first with about an hour and a half.
+MOST_SEGMENT_BYTES, MOST_VEHICLE_BYTES, MOST_CO2_BYTES = 64_000_000, 32_000_000, 24_000_000
 #: A segment is told again at least every five minutes; what was told longer ago than this no longer holds, ms.
 HOLDS_MS = 6 * MINUTE_MS
 #: One fix of a vehicle in so long is kept, ms.
@@ -29,6 +29,8 @@ FIX_EVERY_MS = 15_000
 VEHICLE_HOLDS_MS = 120_000
 #: Figures of the whole city are small, ms; those of earlier days are in ``city-day``.
 KEEP_CITY_MS = 2 * 86_400_000
+#: Runs that nothing kept speaks of any more are forgotten when there are so many more than those in use.
+SPARE_TRIPS = 10_000
 UNKNOWN = 65_535
 NO_SEGMENT = 2**32 - 1
 NO_DELAY = -32_768
@@ -103,6 +105,20 @@ class _Area(msgspec.Struct):
     co2_total: _Bounded | None = None
 
 
+class _GivenOff(msgspec.Struct):
+    segment_id: str
+    window_end: str
+    co2_total: _Bounded
+
+
+class _Windowed(msgspec.Struct):
+    window_end: str
+
+
+class _Heard(msgspec.Struct):
+    ingest_time: str
+
+
 class Trip(NamedTuple):
     """Which run of which route a vehicle was on."""
 
@@ -125,6 +141,9 @@ class CityWindow(NamedTuple):
 _decode_final = msgspec.json.Decoder(_Final).decode
 _decode_fix = msgspec.json.Decoder(Fix).decode
 _decode_area = msgspec.json.Decoder(_Area).decode
+_decode_given_off = msgspec.json.Decoder(_GivenOff).decode
+_decode_windowed = msgspec.json.Decoder(_Windowed).decode
+_decode_heard = msgspec.json.Decoder(_Heard).decode
 
 
 class Names:
@@ -187,9 +206,13 @@ class Past:
     def __init__(self) -> None:
         self.segments = Minutes(SEGMENT_ROW, MOST_SEGMENT_BYTES)
         self.vehicles = Minutes(VEHICLE_ROW, MOST_VEHICLE_BYTES)
+        self.co2 = Minutes(CO2_ROW, MOST_CO2_BYTES)  #: of streets, by the start of the minute in which their window ended
+        self.situations, self.lines = Situations(), Lines()
         self.segment_ids, self.vehicle_ids = Names(), Names()
         self.trips: list[Trip] = []
         self._trip_numbers: dict[Trip, int] = {}
+        self._most_trips = SPARE_TRIPS
+        self.renumbering = Lock()  #: held by whoever reads numbers of runs, and who changes them: answers are made in threads
         self._last_fix: dict[str, int] = {}
         self.flow: dict[int, CityWindow] = {}  #: area-state of the whole city, by start of its window
         self.emissions: dict[int, CityWindow] = {}  #: emission-area of the whole city, of five minutes
@@ -229,6 +252,8 @@ class Past:
         trip = Trip(v.route_id, v.direction_id, v.trip_id, v.operating_day, v.start_time, v.headsign)
         number = self._trip_numbers.get(trip)
         if number is None:
+            if len(self.trips) >= self._most_trips:
+                self._forget_trips()
             number = self._trip_numbers[trip] = len(self.trips)
             self.trips.append(trip)
         minute = event_ms // MINUTE_MS * MINUTE_MS
@@ -238,6 +263,20 @@ class Past:
             UNKNOWN if v.heading_deg is None else round(v.heading_deg) % 360, _MODES.index(v.mode) if v.mode in _MODES else len(_MODES) - 1,
         )  # fmt: skip
         self.vehicles.add(minute, row)
+
+    def _forget_trips(self) -> None:
+        """Runs that no kept fix belongs to: a city has tens of thousands a day."""
+        with self.renumbering:
+            kept = {start: np.frombuffer(bytes(rows), VEHICLE_ROW).copy() for start, rows in self.vehicles.rows.items()}
+            used = np.unique(np.concatenate([r["trip"] for r in kept.values()])) if kept else np.empty(0, np.int64)
+            number = np.zeros(len(self.trips), np.uint32)
+            number[used] = np.arange(len(used))
+            for start, rows in kept.items():
+                rows["trip"] = number[rows["trip"]]
+                self.vehicles.rows[start] = bytearray(rows.tobytes())
+            self.trips = [self.trips[n] for n in used.tolist()]
+            self._trip_numbers = {trip: n for n, trip in enumerate(self.trips)}
+            self._most_trips = 2 * len(self.trips) + SPARE_TRIPS
 
     def area(self, product: str, value: bytes) -> None:
         """An area-state or emission-area; those of the whole city are kept.
@@ -260,6 +299,39 @@ class Past:
             oldest = max(held) - KEEP_CITY_MS
             for old in [m for m in held if m < oldest]:
                 del held[old]
+
+    def other(self, product: str, key: str, value: bytes) -> None:
+        """A record of another product; most are not kept.
+
+        Raises:
+            msgspec.DecodeError, ValueError: it is none.
+        """
+        match product:
+            case "area-state" | "emission-area":
+                self.area(product, value)
+            case "emission-segment":
+                e = _decode_given_off(value)
+                q, end = e.co2_total, parse_ms(e.window_end)
+                self.co2.add(end // MINUTE_MS * MINUTE_MS, packed_co2(self.segment_ids(e.segment_id), (q.value, q.lo95, q.hi95)))
+            case "line-fluency":
+                self.lines.add(key, parse_ms(_decode_windowed(value).window_end), value)
+            case "situation":
+                self.situations.add(key, parse_ms(_decode_heard(value).ingest_time), value)
+
+    def co2_at(self, at_ms: int) -> tuple[list[str], NDArray[np.float64]]:
+        """Streets of which something was told in the minutes before a time, and what they gave off last: (n, 3) value and 95 % bounds, g/h."""
+        last = at_ms // MINUTE_MS * MINUTE_MS
+        minutes = [r for _, r in self.co2.between(last - HOLDS_MS + MINUTE_MS, last)]
+        if not minutes:
+            return [], np.empty((0, 3))
+        rows = np.concatenate(minutes)
+        newest: NDArray[np.int64] = np.full(len(self.segment_ids.texts), -1)
+        newest[rows["segment"]] = np.arange(len(rows))
+        known = np.flatnonzero(newest >= 0)
+        shown = rows[newest[known]]
+        return [self.segment_ids.texts[n] for n in known.tolist()], np.stack(
+            [grams(shown[name]) for name in ("co2", "lo95", "hi95")], axis=1
+        )
 
     def span(self) -> tuple[int, int] | None:
         """From when to when the past can be shown, ms; None before the first final."""
@@ -294,6 +366,10 @@ class Past:
 
     def vehicles_at(self, at_ms: int) -> list[dict[str, object]]:
         """Where vehicles were at a time: of each the last fix of the two minutes before it."""
+        with self.renumbering:
+            return self._vehicles_at(at_ms)
+
+    def _vehicles_at(self, at_ms: int) -> list[dict[str, object]]:
         minute = at_ms // MINUTE_MS * MINUTE_MS
         minutes = self.vehicles.between(minute - VEHICLE_HOLDS_MS, minute)
         if not minutes:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import shapely
 
+from models.archive import DAY_MS
+from models.clock import rfc3339
+from serve.bygone import LINE_HOLDS_MS
 from serve.history import HEARTBEAT_MIN, MINUTE_MS, History
 from serve.past import VEHICLE_HOLDS_MS, Fix, Past
 
 _TIME = pa.int64()
+#: Objects with any names lie in the archive as text (``models/arrow.py``).
+_OBJECTS = ("title", "text")
+#: A situation that was last told so long before is not looked for, days: the archive has it under the day on which it was told.
+SITUATION_DAYS = 7
 _SERIES = (
     "window_start",
     "speed_kmh",
@@ -55,7 +65,7 @@ def _pct(shares: list[float | None]) -> list[int]:
 
 
 def picture(archive: History, city: str, at_ms: int) -> dict[str, Any]:
-    """States and vehicles at a time."""
+    """States, vehicles, situations and lines at a time. Situations are those of which something was told in the week before."""
     last = at_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS
     table = archive.states_at(city, last)
     starts = [last - n * MINUTE_MS for n in range(HEARTBEAT_MIN)]
@@ -66,7 +76,10 @@ def picture(archive: History, city: str, at_ms: int) -> dict[str, Any]:
         at = row.pop("event_time", None)
         if at is not None and row.get("lat_deg") is not None and row.get("lon_deg") is not None:
             found[row["vehicle_id"]] = {"event_ms": round(at.timestamp() * 1000), **{k: v for k, v in row.items() if v is not None}}
+    lines = archive.latest(city, "line-fluency", at_ms - LINE_HOLDS_MS, at_ms - MINUTE_MS)
+    situations = archive.latest(city, "situation", at_ms - SITUATION_DAYS * DAY_MS, at_ms)
     return {
+        "records": {"situation": records(situations), "line-fluency": records(lines)},
         "simulated": any(_column(table, "simulated", False)) or any(_column(moving, "simulated", False)),
         "states": {
             "segment_id": _column(table, "segment_id"),
@@ -79,6 +92,40 @@ def picture(archive: History, city: str, at_ms: int) -> dict[str, Any]:
         },
         "vehicles": list(found.values()),
     }
+
+
+def records(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as the records that they were made from: what is not known is left out, times and geometries are as in JSON. Deleted keys have no row."""
+    if "deleted" in table.column_names:
+        table = table.filter(pc.invert(pc.fill_null(table.column("deleted"), False)))
+    shapes = shapely.from_wkb(table.column("geometry").to_pylist()) if "geometry" in table.column_names else None
+    rows = [_known(row) for row in table.to_pylist()]
+    for row in rows:
+        row |= {name: json.loads(row[name]) for name in _OBJECTS if name in row}
+    for row, shape in zip(rows, shapes if shapes is not None else [None] * len(rows), strict=True):
+        row.pop("geometry", None)
+        if shape is not None:
+            row["geometry"] = json.loads(shapely.to_geojson(shape))
+    return rows
+
+
+def _known(value: Any) -> Any:
+    match value:
+        case dict():
+            return {k: _known(v) for k, v in value.items() if v is not None}
+        case list():
+            return [_known(v) for v in value]
+        case datetime():
+            return rfc3339(round(value.timestamp() * 1000))
+        case _:
+            return value
+
+
+def emissions(archive: History, city: str, at_ms: int) -> list[tuple[str, tuple[float, float, float]]]:
+    """Streets and their CO2 at a time: value and 95 % bounds, g/h."""
+    table = archive.latest(city, "emission-segment", at_ms - 6 * MINUTE_MS, at_ms - MINUTE_MS, ("segment_id", "co2_total"))
+    told = zip(_column(table, "segment_id"), _column(table, "co2_total"), strict=True)
+    return [(segment_id, (q["value"], q["lo95"], q["hi95"])) for segment_id, q in told if q]
 
 
 def series(archive: History, city: str, segment_id: str, first_ms: int, last_ms: int) -> dict[str, Any]:

@@ -329,8 +329,7 @@ class Picture:
         if before is not None and before.mark[0] == partition and before.mark[1] > offset:
             return False
         _room(held, name, MAX_OTHERS)
-        if product in ("area-state", "emission-area"):
-            self.past.area(product, value)
+        self.past.other(product, name, value)
         held[name] = HeldOther((partition, offset), event_ms, value, o.simulated)
         return True
 
@@ -414,6 +413,8 @@ class Picture:
                 self.health.pop(key, None)
             case _:
                 self.others[product].pop(key, None)
+                if product == "situation":
+                    self.past.situations.add(key, self.log_ms, b"")
 
     def _advance(self, log_ms: int) -> None:
         self.log_ms = max(self.log_ms, log_ms)

@@ -74,10 +74,18 @@ function hover(p, point) {
   tip.style.setProperty("top", `${point.y + 16}px`);
 }
 
+let askingCo2 = 0;
+
+// Of now, or of the time that is looked at.
 async function loadCo2() {
   if (store.layer !== "co2" || !store.map) return;
-  const e = await getJson(`${base()}/emissions`).catch(() => null);
-  if (e) store.map.setCo2(new Map(e.segment_id.map((id, n) => [id, [e.co2_kg_h_km[n], e.co2_kg_h_km_lo95[n], e.co2_kg_h_km_hi95[n]]])));
+  const mine = askingCo2 += 1, at = store.at;
+  const e = await getJson(`${base()}/emissions${at === null ? "" : `?datetime=${new Date(at).toISOString()}`}`).catch(() => null);
+  if (mine !== askingCo2) return;
+  setText($("co2-past"), at !== null && !e?.segment_id.length ? t("co2_past_none") : "");
+  if (!e) return;
+  store.map.setCo2(new Map(e.segment_id.map((id, n) => [id, [e.co2_kg_h_km[n], e.co2_kg_h_km_lo95[n], e.co2_kg_h_km_hi95[n]]])));
+  tell("co2");
 }
 
 function drawMap() {
@@ -98,8 +106,8 @@ function drawMap() {
   on("segment", (s) => { if (live()) store.map.changed(s.segment_id); });
   on("vehicle", ({ ms, record }) => { if (live()) store.map.fleet.move(record, ms); });
   on("feed", () => { if (live()) store.map.fleet.forget(store.logMs, VEHICLE_MEMORY_MS); });
-  on("layer", () => { store.map.setLayer(store.layer); setText($("co2-past"), store.layer === "co2" && !live() ? t("co2_past") : ""); loadCo2(); });
-  on("at", () => setText($("co2-past"), store.layer === "co2" && !live() ? t("co2_past") : ""));
+  on("layer", () => { store.map.setLayer(store.layer); setText($("co2-past"), ""); loadCo2(); });
+  on("at", () => { setText($("co2-past"), ""); loadCo2(); });
 }
 
 // ---- start
@@ -111,7 +119,7 @@ function tick(seconds) {
     age();
     tell("segments");
   }
-  if (seconds % CO2_EVERY_S === 0) loadCo2();
+  if (seconds % CO2_EVERY_S === 0 && store.at === null) loadCo2();
   tell("tick");
 }
 

@@ -14,10 +14,10 @@ export function ticks(low, high, count) {
 
 const HOURS = [1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720].map((m) => m * 60000);
 
-// Round local times: whole steps from a local midnight.
+// Round local times: whole steps from a local midnight, also on a day whose clocks change. `aheadMs` of a time: how far local time is ahead of UTC.
 export function timeTicks(first, last, count, aheadMs) {
-  const step = HOURS.find((s) => (last - first) / s <= count) ?? 86400000, out = [];
-  for (let at = Math.ceil((first + aheadMs) / step) * step - aheadMs; at <= last; at += step) out.push(at);
+  const step = HOURS.find((s) => (last - first) / s <= count) ?? 86400000, stride = Math.min(step, 3600000), out = [];
+  for (let at = Math.ceil(first / stride) * stride; at <= last; at += stride) if ((at + aheadMs(at)) % step === 0) out.push(at);
   return out;
 }
 

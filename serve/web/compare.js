@@ -41,7 +41,7 @@ function chart(rows, cities) {
   const width = Math.max(340, Math.min(1200, $("compare-chart").clientWidth || 900)), last = Math.max(...told.map((r) => r.ms)) + step, first = Math.min(last - 3 * step, ...told.map((r) => r.ms));
   const high = Math.max(low + 0.1, ...told.flatMap((r) => [r[measure], bounded ? r[`${measure}_hi95`] : 0])) * 1.05;
   const c = new Chart({ width, height: 260, first, last, low, high, label: `${t(measure)}: ${cities.map((name) => `${titleOf(name)} ${dash(told.findLast((r) => r.city === name)?.[measure], format)}`).join(", ")}` });
-  c.axes(aheadMs(first), { count: 4, format, unit: measure === "travel_time_index" ? "" : "g/km" });
+  c.axes(aheadMs, { count: 4, format, unit: measure === "travel_time_index" ? "" : "g/km" });
   const room = (c.x(first + step) - c.x(first)) / (cities.length + 1);
   for (const r of told) { // a bar a city in each period, told apart by pattern and figure besides colour
     const k = cities.indexOf(r.city), x = c.x(r.ms) + room * (k + 0.5), y = c.y(r[measure]), wide = Math.max(1.5, Math.min(26, room * 0.86));

@@ -1,7 +1,7 @@
 // The board of lines: delay, headways and bunching of each route and direction. Where the product line-fluency is silent, what the vehicles themselves say.
 import { $, button, make, refill, setText } from "/assets/dom.js";
 import { delayText, percent } from "/assets/format.js";
-import { look, on, store } from "/assets/store.js";
+import { linesShown, look, on, store, vehiclesShown } from "/assets/store.js";
 import { decimal, t } from "/assets/text.js";
 
 const FEW = 7; // in the side panel
@@ -13,7 +13,7 @@ function middle(values) {
 
 export function rows() {
   const seen = new Map();
-  for (const { record: v } of store.vehicles.values()) {
+  for (const v of vehiclesShown()) {
     if (!v.route_id) continue;
     const key = `${v.route_id}:${v.direction_id ?? 0}`;
     const row = seen.get(key) ?? { key, route: v.route_id, headsign: v.headsign, mode: v.mode, delays: [], vehicles: 0 };
@@ -22,7 +22,7 @@ export function rows() {
     if (v.delay_s !== undefined) row.delays.push(v.delay_s);
     seen.set(key, row);
   }
-  for (const [key, l] of store.lines) {
+  for (const [key, l] of linesShown()) {
     const row = seen.get(key) ?? { key, route: l.route_id, headsign: l.headsign, delays: [], vehicles: l.vehicles ?? 0 };
     seen.set(key, { ...row, told: l, delay: l.delay_p50_s ?? middle(row.delays), worst: l.delay_p90_s });
   }
@@ -75,6 +75,6 @@ function show() {
 export function start() {
   let ticks = 0;
   on("tick", () => { ticks += 1; if (ticks % 5 === 0) show(); });
-  on("loaded view line", show);
+  on("loaded view line past at", show);
   $("all-lines").onclick = () => look({ view: "lines" });
 }

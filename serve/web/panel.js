@@ -4,7 +4,7 @@ import { $, button, make } from "/assets/dom.js";
 import { aheadMs, clockTime, dayTime, delayText, figure, kmh, percent, span, zone } from "/assets/format.js";
 import { UNSURE_BELOW } from "/assets/layers.js";
 import { inWords, titleOf } from "/assets/situations.js";
-import { base, getJson, look, on, store } from "/assets/store.js";
+import { base, getJson, look, on, situationsShown, store, vehiclesShown } from "/assets/store.js";
 import { decimal, t } from "/assets/text.js";
 
 const SHOWN_MS = 7200000;
@@ -12,6 +12,12 @@ const GAP_MS = 360000; // a segment is told again at least every 5 minutes
 const segmentOf = (id) => `${base()}/segments/${encodeURIComponent(id)}`;
 
 // ---- a segment
+
+// CO2 of the street, kg/h and km, with its bounds: of now from its record, of then from what the map shows.
+function givenOff(p, record) {
+  if (store.at !== null) return store.layer === "co2" ? store.map.co2.get(p.segment_id) : null;
+  return record ? ["value", "lo95", "hi95"].map((name) => record.co2_total[name] / p.length_m) : null;
+}
 
 function segmentRows(p, given) {
   const rows = [], add = (name, value) => { if (value !== undefined && value !== null) rows.push([t(name), value]); };
@@ -25,10 +31,7 @@ function segmentRows(p, given) {
   if (p.speed_limit_kmh !== undefined) add("limit", kmh(p.speed_limit_kmh));
   if (p.delay_s !== undefined) add("delay", t("delay_here", { s: decimal(p.delay_s), m: Math.round(p.length_m) }));
   if (p.flow_vph !== undefined) add("flow", `${Math.round(p.flow_vph)} ${t("veh_h")}${p.flow_source ? ` · ${t(`flow_${p.flow_source}`)}` : ""}`);
-  if (given) {
-    const km = p.length_m / 1000, q = given.co2_total;
-    add("co2", `${figure(q.value / 1000 / km)} kg/h per km (${t("bounds95", { lo: figure(q.lo95 / 1000 / km), hi: figure(q.hi95 / 1000 / km) })})`);
-  }
+  if (given) add("co2", `${figure(given[0])} kg/h per km (${t("bounds95", { lo: figure(given[1]), hi: figure(given[2]) })})`);
   if (p.closed) add("status", t("closed"));
   add("origin", t(p.origin === "none" ? "no_origin" : p.origin));
   if (p.confidence !== undefined) add("confidence", percent(p.confidence));
@@ -49,7 +52,7 @@ function speeds(past, now) {
   const high = Math.max(now?.free_flow_kmh ?? 0, ...points.map((p) => p[1] ?? 0), ...band.map((p) => p[2] ?? 0));
   const first = Math.min(end - 600000, Math.max(end - SHOWN_MS, at[0] ?? end));
   const chart = new Chart({ width: 330, height: 130, first, last: end, low: 0, high: high * 1.08 || 10, label: t("series_label", { n: points.length }) });
-  chart.axes(aheadMs(end), { count: 3, unit: "km/h", format: (v) => String(Math.round(v)) });
+  chart.axes(aheadMs, { count: 3, unit: "km/h", format: (v) => String(Math.round(v)) });
   if (now?.free_flow_kmh) chart.line([[first, now.free_flow_kmh], [end, now.free_flow_kmh]], Infinity, { class: "usual" });
   chart.band(band.filter((p) => p[1] !== null), GAP_MS, { class: "band" });
   chart.line(points, GAP_MS, { class: "series" });
@@ -93,7 +96,7 @@ async function showSegment(id, moved) {
   else if (p.confidence < UNSURE_BELOW) caution = t("caution_low");
   const why = make("details", [make("summary", t("why")), make("div", t("loading_short"))], { "data-kept": "why" });
   why.addEventListener("toggle", () => { if (why.open) explain(why.lastChild, id); });
-  fill({ title: p.name ?? `${t("unnamed")} · ${t("segment")} ${id}`, moved, caution, rows: segmentRows(p, store.at === null ? past.emission : null), topic: store.city.topics["segment-state"], record: p,
+  fill({ title: p.name ?? `${t("unnamed")} · ${t("segment")} ${id}`, moved, caution, rows: segmentRows(p, givenOff(p, past.emission)), topic: store.city.topics["segment-state"], record: p,
     more: [make("h3", t("last_2h")), speeds(past, p), mix(past), ...(store.at === null ? [why] : [])] });
 }
 
@@ -117,7 +120,7 @@ function vehicleRows(v) {
 }
 
 function showVehicle(id, moved) {
-  const v = store.at === null ? store.vehicles.get(id)?.record : store.pastVehicles?.find((each) => each.vehicle_id === id);
+  const v = vehiclesShown().find((each) => each.vehicle_id === id);
   if (!v) return;
   const key = `${v.route_id}:${v.direction_id ?? 0}`;
   const more = v.route_id ? [button(t("line_of_it"), () => look({ view: "lines", line: key }))] : [];
@@ -125,7 +128,7 @@ function showVehicle(id, moved) {
 }
 
 function showSituation(id, moved) {
-  const s = store.situations.get(id);
+  const s = situationsShown().get(id);
   if (!s) return;
   const rows = [], add = (name, value) => { if (value !== undefined && value !== null && value !== "") rows.push([t(name), value]); };
   add("kind", t(`k_${s.kind}`));
@@ -189,7 +192,8 @@ function show(moved) {
 export function start() {
   $("close").onclick = () => look({ selected: null });
   on("selected", () => show(true));
-  on("at loaded", () => { if (store.selected) show(false); });
+  on("at loaded past", () => { if (store.selected) show(false); });
+  on("co2", () => { if (store.at !== null && store.selected?.kind === "segment") show(false); });
   const again = (kind, idOf) => (record) => { if (store.at === null && store.selected?.kind === kind && store.selected.id === idOf(record)) show(false); };
   on("segment", again("segment", (s) => s.segment_id));
   on("vehicle", again("vehicle", (v) => v.record.vehicle_id));

@@ -1,7 +1,7 @@
 // Finding a street, a route or a vehicle by name.
 /* global maplibregl */
 import { $, button, make } from "/assets/dom.js";
-import { base, getJson, look, store } from "/assets/store.js";
+import { base, getJson, look, store, vehiclesShown } from "/assets/store.js";
 import { t } from "/assets/text.js";
 
 async function search(text) {
@@ -22,9 +22,9 @@ async function search(text) {
       });
     }
     const routes = new Set();
-    for (const [id, { record: v }] of store.vehicles) {
+    for (const v of vehiclesShown()) {
       if (found.length > 11) break;
-      const key = `${v.route_id}:${v.direction_id ?? 0}`;
+      const id = v.vehicle_id, key = `${v.route_id}:${v.direction_id ?? 0}`;
       if (v.route_id?.toLowerCase() === wanted && !routes.has(key)) {
         routes.add(key);
         offer(`${t("route")} ${v.route_id} → ${v.headsign ?? t("direction", { n: v.direction_id ?? 0 })}`, () => look({ view: "lines", line: key }));

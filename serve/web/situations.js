@@ -1,5 +1,5 @@
 // Situations: where they are, how serious, in whose words.
-import { base, getJson, isDead, isOn, on, store } from "/assets/store.js";
+import { base, getJson, isDead, isOn, on, situationsShown, store } from "/assets/store.js";
 import { language, t } from "/assets/text.js";
 
 const RANKS = { highest: 4, high: 3, medium: 2, low: 1, none: 0, unknown: 1 };
@@ -37,17 +37,18 @@ async function find(s) {
   draw();
 }
 
-export const current = () => [...store.situations.values()].filter((s) => isOn(s));
+export const current = () => [...situationsShown().values()].filter((s) => isOn(s));
 
 export function draw() {
   const list = current();
   list.forEach(find);
   store.map?.setSituations(list.filter(placeOf).map((s) => {
     const rank = severity(s) >= 3 ? 2 : severity(s) >= 1 && s.kind !== "information" && s.kind !== "transit_alert" ? 1 : 0;
-    return { id: s.situation_id, kind: s.kind, rank, silent: isDead(s.feed), at: placeOf(s) };
+    return { id: s.situation_id, kind: s.kind, rank, silent: store.at === null && isDead(s.feed), at: placeOf(s) };
   }));
 }
 
 export function start() {
   on("loaded situation feed mapready", () => { if (store.at === null) draw(); });
+  on("past", draw);
 }

@@ -11,6 +11,7 @@ export const store = {
   logMs: 0, clockOffsetMs: 0, aliveAt: 0, dataAt: 0, lost: false, trouble: null, simulated: false, generated: false, state: "loading",
   view: "map", layer: "los", line: null, selected: null, // { kind, id }
   at: null, // the time that is looked at, ms; null: now
+  past: null, // what was then: { vehicles, situations, lines }; null: now, or not come yet
   speed: 0, // of playing, times real time; 0: it stands
   map: null,
 };
@@ -31,6 +32,13 @@ export function look(changes) {
   for (const name of Object.keys(changes)) tell(name, changes[name]);
   tell("look");
 }
+
+// What is looked at: of now, or of then.
+const NOTHING = new Map();
+export const situationsShown = () => (store.at === null ? store.situations : store.past?.situations ?? NOTHING);
+export const linesShown = () => (store.at === null ? store.lines : store.past?.lines ?? NOTHING);
+export const vehiclesShown = () => (store.at === null ? [...store.vehicles.values()].map((v) => v.record) : store.past?.vehicles ?? []);
+export const shownMs = () => store.at ?? store.logMs;
 
 export const base = () => `/api/v1/cities/${encodeURIComponent(store.city.name)}`;
 export const nowMs = () => Date.now() + store.clockOffsetMs;
@@ -84,8 +92,10 @@ function takeSituation(s) {
   tell("situation", s);
 }
 
+export const lineKey = (l) => `${l.route_id}:${l.direction_id ?? 0}`;
+
 function takeLine(l) {
-  store.lines.set(`${l.route_id}:${l.direction_id ?? 0}`, l);
+  store.lines.set(lineKey(l), l);
   tell("line");
 }
 
@@ -105,7 +115,7 @@ export const take = {
 };
 
 // A situation is shown while its source has not said that it is over and its time has come and not passed.
-export function isOn(s, ms = store.logMs) {
+export function isOn(s, ms = shownMs()) {
   return !s.ended && !(s.valid_to && Date.parse(s.valid_to) < ms) && !(s.valid_from && Date.parse(s.valid_from) > ms);
 }
 

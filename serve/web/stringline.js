@@ -3,7 +3,7 @@ import { Chart } from "/assets/charts.js";
 import { $, button, make, svg } from "/assets/dom.js";
 import { aheadMs, dayTime, zone } from "/assets/format.js";
 import { delayClass } from "/assets/fleet.js";
-import { base, getJson, look, on, store } from "/assets/store.js";
+import { base, getJson, look, on, store, vehiclesShown } from "/assets/store.js";
 import { decimal, t } from "/assets/text.js";
 
 const EVERY_S = 10;
@@ -41,7 +41,7 @@ function draw(d) {
     const name = left < 100 && street.name.length > 13 ? `${street.name.slice(0, 12)}…` : street.name.length > 25 ? `${street.name.slice(0, 24)}…` : street.name;
     chart.add(svg("line", { x1: left, x2: width - 8, y1: y, y2: y, class: "grid" }), svg("text", { x: left - 5, y: y + 4, "text-anchor": "end" }, name));
   }
-  chart.times(aheadMs(d.last_ms));
+  chart.times(aheadMs);
   for (const run of d.runs) {
     const group = svg("g", { class: "run" }, svg("title", {}, [run.start_time ? t("trip_of", { t: run.start_time }) : null, `${t("vehicle")} ${run.vehicle_id}`].filter(Boolean).join(" · ")));
     for (const { style, points } of pieces(run)) {
@@ -83,7 +83,7 @@ export function start() {
   $("string-place").append(button(t("show_on_map"), () => {
     const route = store.line?.slice(0, store.line.lastIndexOf(":"));
     const box = new maplibregl.LngLatBounds();
-    for (const { record: v } of store.vehicles.values()) if (v.route_id === route && v.lon_deg !== undefined) box.extend([v.lon_deg, v.lat_deg]);
+    for (const v of vehiclesShown()) if (v.route_id === route && v.lon_deg !== undefined) box.extend([v.lon_deg, v.lat_deg]);
     look({ view: "map" });
     if (!box.isEmpty()) store.map.fit(box, { maxZoom: 15 });
   }));

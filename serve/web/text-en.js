@@ -11,10 +11,10 @@ export const en = {
   legend: "Legend", layer: "Streets show", layer_los: "Traffic", layer_co2: "CO₂", los: "Level of service (speed / free flow)",
   LA: "A  above 85 %", LB: "B  67–85 %", LC: "C  50–67 %", LD: "D  40–50 %", LE: "E  30–40 %", LF: "F  30 % or less",
   paler: "Paler is less certain", unsure: "low confidence (below {p} %)", inferred: "inferred, not measured", no_origin: "no data", closed: "closed",
-  co2_legend: "CO₂ from tailpipes, kg per hour and km of street", co2_bounds: "Wider is more. Bounds that hold for 95 % are shown under the pointer.", co2_past: "CO₂ is that of now: emissions of the past are not shown on the map.",
+  co2_legend: "CO₂ from tailpipes, kg per hour and km of street", co2_bounds: "Wider is more. Bounds that hold for 95 % are shown under the pointer.", co2_past_none: "No CO₂ of this time is kept.",
   vehicles: "Vehicles, by delay", early: "early by over 1 min", on_time: "on time", late: "late 3–10 min", very_late: "late 10 min or more", delay_unknown: "delay not known", situations: "Situations",
   // what is wrong
-  wrong_now: "Wrong now", all_well: "Nothing that the feeds and lines tell of.", serious: "serious", middling: "middling", slight: "slight", for: "for",
+  wrong_now: "Wrong now", all_well: "Nothing that the feeds and lines tell of.", all_well_then: "Nothing that situations and lines told of at that time.", serious: "serious", middling: "middling", slight: "slight", for: "for",
   bunched_of: "{p} of buses bunched", late_by: "late by {d} (median)", n_vehicles: "{n} vehicles", n_segments: "{n} segments",
   k_incident: "incident", k_roadwork: "roadworks", k_closure: "closure", k_weight_restriction: "weight limit", k_exempted_transport: "special transport", k_transit_alert: "transit alert", k_weather: "weather", k_event: "event", k_information: "information", k_unknown: "situation",
   sev_none: "no effect", sev_low: "low", sev_medium: "medium", sev_high: "high", sev_highest: "highest", sev_unknown: "severity unknown",
@@ -23,7 +23,7 @@ export const en = {
   latest: "{t}: {v}", bounds95: "95 %: {lo}–{hi}", usual_is: "usually {v} ({n} days)", usual_none: "the usual is not known yet ({n} earlier days of this kind are kept, 2 are needed)",
   this_day: "this day", usual_workday: "usual workday", usual_saturday: "usual Saturday", usual_sunday: "usual Sunday",
   // lines
-  only_live: "Known only of now: not shown while the past is.",
+  only_live: "State of the feeds: known only of now.",
   lines_title: "Lines", lines_none: "No vehicle tells which line it is on.", all_lines: "All lines and string-line diagram", board_title: "All lines", route: "Line", direction: "direction {n}",
   vehicles_short: "Vehicles", delay: "Delay", delay_p90: "Delay, 90 %", bunched: "Bunched", headway_cv: "Headway variation", scheduled: "Scheduled speed", stopped: "Time stopped", speed: "Speed",
   board_told: "Headways, bunching and speeds: product line-fluency. Where it says nothing (–), vehicles and delay are those of the vehicles seen now.", board_untold: "No record of line-fluency yet: vehicles and median delay are those of the vehicles seen now; headways and bunching are not known.",

@@ -1,7 +1,7 @@
 // Time: a scrubber over what is kept, any day of the archive, playing at 1 to 60 times real time. What is past never looks like what is live.
 import { $, setText } from "/assets/dom.js";
 import { aheadMs, dayTime, hourMinute, zone } from "/assets/format.js";
-import { base, getJson, look, on, order, store, tell } from "/assets/store.js";
+import { base, getJson, lineKey, look, on, order, store, tell } from "/assets/store.js";
 import { columns } from "/assets/stream.js";
 import { t } from "/assets/text.js";
 
@@ -14,12 +14,18 @@ let shownMinute = null, asking = 0, timer = null;
 
 const end = () => Math.floor((store.logMs || Date.now()) / STEP_MS) * STEP_MS;
 
+// The local midnight that began the day of a time: clocks may have changed since.
+function midnightBefore(ms) {
+  const day = Math.floor((ms + aheadMs(ms)) / DAY_MS) * DAY_MS, near = day - aheadMs(ms);
+  return day - aheadMs(near);
+}
+
 // The bounds of the scrubber: the last 24 hours, or the local day that is looked at when it is an earlier one.
 function bounds() {
   const last = end();
   if (store.at === null || store.at >= last - DAY_MS) return [Math.max(last - DAY_MS, Math.min(kept?.from ?? last - 3600000, last - 600000)), last];
-  const ahead = aheadMs(store.at), midnight = Math.floor((store.at + ahead) / DAY_MS) * DAY_MS - ahead;
-  return [midnight, midnight + DAY_MS];
+  const midnight = midnightBefore(store.at);
+  return [midnight, midnightBefore(midnight + 1.5 * DAY_MS)]; // 23, 24 or 25 hours
 }
 
 async function ask() {
@@ -52,10 +58,10 @@ async function fetchAt() {
   if (mine !== asking || store.at === null) return;
   const states = new Map();
   if (p) columns(p.states, (id, start, revision, los, origin, confidence, closed) => states.set(id, { order: order(start, revision), los, origin, confidence, closed }));
-  store.pastVehicles = p?.vehicles ?? [];
+  const told = (product, keyOf) => new Map((p?.records[product] ?? []).map((r) => [keyOf(r), r]));
+  store.past = { vehicles: p?.vehicles ?? [], situations: told("situation", (s) => s.situation_id), lines: told("line-fluency", lineKey) };
   store.map.show(states);
-  store.map.fleet.replace(store.pastVehicles, store.speed ? TICK_MS : 0);
-  store.map.setSituations([]);
+  store.map.fleet.replace(store.past.vehicles, store.speed ? TICK_MS : 0);
   setText($("past-none"), states.size ? "" : t("past_none"));
   shownMinute = Math.floor(at / STEP_MS);
   tell("past");
@@ -75,7 +81,7 @@ function live() {
   shownMinute = null;
   asking += 1;
   store.speed = 0;
-  store.pastVehicles = null;
+  store.past = null;
   look({ at: null });
   setText($("past-none"), "");
   store.map.show(store.segments);

@@ -18,7 +18,7 @@ function chart(d, name, { unit, format, floor }) {
   // the whole day where it can be seen; a short memory is drawn from where it begins
   const all = [...now, ...usual], from = usual.length || last[0] - now[0][0] > 6 * 3600000 ? d.first_ms : now[0][0], to = usual.length || from === d.first_ms ? d.last_ms : Math.max(...all.map((p) => p[0])) + 60000;
   const c = new Chart({ width: 330, height: 118, first: from, last: to, low: floor ?? 0, high: Math.max(now[0].length > 2 ? top : 0, ...values, (floor ?? 0) + 0.2) * 1.05, label: `${t(name)}: ${words}` });
-  c.axes(aheadMs(d.first_ms), { count: 3, unit: unit.trim(), format });
+  c.axes(aheadMs, { count: 3, unit: unit.trim(), format });
   c.band(usual.map(([at, , lo, hi]) => [at, lo, hi]), GAP_MS, { class: "usual-band" });
   c.line(usual, GAP_MS, { class: "usual" });
   if (now[0].length > 2) c.band(now.map(([at, , lo, hi]) => [at, lo, Math.min(hi, top)]), GAP_MS, { class: "band" });

@@ -2,7 +2,7 @@
 import { $, button, make, refill, setText } from "/assets/dom.js";
 import { clockTime, delayText, percent, span } from "/assets/format.js";
 import { current, placeOf, severity, titleOf } from "/assets/situations.js";
-import { look, on, store } from "/assets/store.js";
+import { linesShown, look, on, shownMs, store } from "/assets/store.js";
 import { t } from "/assets/text.js";
 
 const MOST = 40;
@@ -13,17 +13,18 @@ const KINDS = { incident: 12, closure: 10, weather: 0, roadwork: -8, event: -8, 
 
 export function ranked() {
   const items = [];
-  for (const h of store.health.values()) {
+  const now = shownMs();
+  for (const h of store.at === null ? store.health.values() : []) {
     if (DEAD[h.state]) items.push({ key: `feed ${h.feed}`, score: DEAD[h.state], kind: "feed", title: `${t("feed")} ${h.feed}: ${t(h.state === "stale" ? "f_stale" : h.state)}`, detail: `${t("since")} ${clockTime(Date.parse(h.since))}${h.detail ? ` · ${h.detail}` : ""}` });
   }
   for (const s of current()) {
-    const fresh = store.logMs - Date.parse(s.valid_from ?? s.event_time) < 900000 ? 6 : 0;
+    const fresh = now - Date.parse(s.valid_from ?? s.event_time) < 900000 ? 6 : 0;
     const score = 30 + 14 * severity(s) + (KINDS[s.kind] ?? 0) + (s.closed ? 8 : 0) + fresh;
     const since = s.valid_from ?? s.event_time;
     items.push({ key: s.situation_id, score, kind: s.kind, title: titleOf(s), situation: s,
-      detail: [t(`k_${s.kind}`), s.severity && s.severity !== "unknown" ? t(`sev_${s.severity}`) : null, `${t("for")} ${span((store.logMs - Date.parse(since)) / 1000)}`, s.source ?? s.feed].filter(Boolean).join(" · ") });
+      detail: [t(`k_${s.kind}`), s.severity && s.severity !== "unknown" ? t(`sev_${s.severity}`) : null, `${t("for")} ${span((now - Date.parse(since)) / 1000)}`, s.source ?? s.feed].filter(Boolean).join(" · ") });
   }
-  for (const [key, l] of store.lines) {
+  for (const [key, l] of linesShown()) {
     const bunched = l.bunched_share ?? 0, late = l.delay_p50_s ?? 0;
     if (bunched < BUNCHED && late < LATE_S) continue;
     items.push({ key: `line ${key}`, score: Math.min(80, 35 + 60 * bunched + Math.max(0, late - LATE_S) / 30), kind: "line", line: key,
@@ -54,12 +55,13 @@ function show() {
     make("span", level(item.score) === "serious" ? "▲" : level(item.score) === "middling" ? "◆" : "●", { class: "sign", title: t(level(item.score)) }),
     make("span", [make("span", `${t(level(item.score))}: `, { class: "unseen" }), make("strong", item.title), make("small", item.detail)]),
   ], () => act(item), { "data-key": item.key, class: level(item.score) })));
-  refill($("wrong"), rows.length ? rows : [make("li", t(store.network === null ? "loading" : "all_well"), { class: "nothing" })]);
+  const well = store.network === null ? "loading" : store.at === null ? "all_well" : "all_well_then";
+  refill($("wrong"), rows.length ? rows : [make("li", t(well), { class: "nothing" })]);
 }
 
 export function start() {
   let dirty = true;
   on("health situation line loaded", () => { dirty = true; });
   on("tick", () => { if (dirty || store.logMs % 30000 < 1000) show(); dirty = false; });
-  on("loaded", show);
+  on("loaded past at", show);
 }

@@ -16,8 +16,14 @@ import pytest
 from aiohttp import web
 from playwright.async_api import Page, async_playwright
 
+from models.clock import rfc3339
+from models.records import encode
 from serve.gateway import make_app
+from serve.history import History
 from serve.rest import CITIES
+from streams.archive_files import Files, Source
+from streams.archive_rows import Row
+from streams.archive_store import Store
 
 WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
 AXE = Path(axe_playwright_python.__file__ or next(iter(axe_playwright_python.__path__))).parent / "axe.min.js"
@@ -161,6 +167,7 @@ async def test_a_phone_in_the_dark_and_in_finnish_sees_it_too(fed: Any, start: A
     page = await browse(str(client.make_url("/?lang=fi")), viewport={"width": 390, "height": 800}, color_scheme="dark")
     await until(page, COLOURED)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await axe(page) == []
     assert "Selite" in await page.locator("#legend").inner_text()
     await page.screenshot(path=tmp_path / "phone.png")
     assert page.said == []
@@ -224,6 +231,122 @@ async def test_an_hour_ago_looks_like_the_past_and_now_comes_back(fed: Any, star
     await until(page, "window.tilannekuva.map.segments.get('w1_1_2_f')?.los === 'F'")
     assert await page.locator("#past").is_hidden()
     assert page.said == []
+
+
+SITUATION = b'{"situation_id":"t/%d","kind":"incident","severity":"high","feed":"t","event_time":"%b","ingest_time":"%b","title":{"en":"%b"},"geometry":{"type":"Point","coordinates":[24.935,60.17]}%b}'
+ICONS = "[...new Set(window.tilannekuva.map.map.querySourceFeatures('situations').map(f => f.properties.id))]"
+
+
+async def test_what_was_wrong_an_hour_ago_is_shown_with_the_lines_and_the_emissions_of_then(
+    fed: Any, start: Any, town: ModuleType, browse: Any
+) -> None:
+    def at(minute: float) -> bytes:
+        return rfc3339(town.NOW + int(minute * 60_000)).encode()
+
+    fed(town.state(1, minute=-61, los="A", status="final"))
+    for n, minute, title, more in (
+        (1, -70, b"Crash of then", b""),
+        (1, -30, b"Crash of then", b',"ended":true'),
+        (2, 0, b"Crash of now", b""),
+    ):
+        fed(SITUATION % (n, at(minute), at(minute), title, more), product="situation", key=f"t/{n}")
+    for minute, delay in ((-61, 900), (0, 0)):
+        line = b'{"route_id":"2510","direction_id":0,"window_end":"%b","delay_p50_s":%d,"vehicles":4}' % (at(minute + 1), delay)
+        fed(line, product="line-fluency", key="2510:0")
+        co2 = b'{"segment_id":"w1_1_2_f","window_start":"%b","window_end":"%b","co2_total":{"value":%d,"lo95":800.0,"hi95":90000.0}}'
+        fed(co2 % (at(minute), at(minute + 1), 16_000 if minute else 64_000), product="emission-segment", key="w1_1_2_f")
+    fed(town.vehicle(1, at_s=65))
+    client = await start()
+    page = await browse(str(client.make_url("/?layer=co2&segment=w1_1_2_f")))
+    await until(page, "/Crash of now/.test(document.querySelector('#wrong').textContent)")
+    await until(page, "window.tilannekuva.map.co2.get('w1_1_2_f')?.[0] === 400")
+    await page.locator("#hour-ago").click()
+    await until(page, "/Crash of then/.test(document.querySelector('#wrong').textContent)")
+    wrong = await page.locator("#wrong").inner_text()
+    assert "Crash of now" not in wrong
+    assert "late by +15:00 min" in wrong
+    assert "hfp" not in wrong
+    await until(page, f"{ICONS}.join() === 't/1'")
+    await until(page, "Math.round(window.tilannekuva.map.co2.get('w1_1_2_f')?.[0]) === 100")
+    assert "+15:00 min" in await page.locator("#lines").inner_text()
+    await until(page, "/CO₂\\s+100/.test(document.querySelector('#panel').innerText)")
+    assert await axe(page) == []
+    await page.locator("#hour-ago").click()
+    await until(page, "/No CO₂ of this time/.test(document.querySelector('#past').textContent)")
+    assert "Nothing is kept of this time" in await page.locator("#past").inner_text()
+    await page.locator("#back-to-live").click()
+    await until(page, "/Crash of now/.test(document.querySelector('#wrong').textContent)")
+    await until(page, "window.tilannekuva.map.co2.get('w1_1_2_f')?.[0] === 400")
+    assert page.said == []
+
+
+async def test_a_share_link_brings_back_city_view_layer_and_time_and_playing_goes_on_from_there(
+    fed: Any, start: Any, town: ModuleType, browse: Any
+) -> None:
+    for minute in range(-61, 2):
+        fed(town.state(1, minute=minute, los="A" if minute < -50 else "F", status="final"))
+    fed(town.vehicle(1, at_s=65))
+    client = await start()
+    page = await browse(str(client.make_url("/?layer=co2")))
+    await until(page, COLOURED)
+    await page.locator("#hour-ago").click()
+    await until(page, "window.tilannekuva.map.segments.get('w1_1_2_f')?.los === 'A'")
+    await page.locator("#views button[value=lines]").click()
+    await page.locator("#share").click()
+    again = await browse(page.url)
+    await until(again, "window.tilannekuva?.map.segments.get('w1_1_2_f')?.los === 'A'")
+    assert await again.evaluate("[window.tilannekuva.city.name, window.tilannekuva.view, window.tilannekuva.layer]") == [
+        "town",
+        "lines",
+        "co2",
+    ]
+    assert await again.evaluate("window.tilannekuva.at") == await page.evaluate("window.tilannekuva.at")
+    await again.locator("#speed").select_option("60")
+    await again.locator("#play").click()
+    before = await again.evaluate("window.tilannekuva.at")
+    await until(again, f"window.tilannekuva.at >= {before} + 180000")
+    await again.locator("#play").click()
+    await until(again, "window.tilannekuva.speed === 0")
+    assert await axe(again) == []
+    assert again.said == []
+
+
+async def test_a_day_of_the_archive_is_shown_by_its_date(fed: Any, start: Any, town: ModuleType, browse: Any, tmp_path: Path) -> None:
+    store = Store(tmp_path / "archive", make=True)
+    files = Files.open(store, Source("town", "segment-state", "mobility.town.segment-state.v1", "CC-BY-4.0", ("Town",)), 0)
+    days = 20
+    states = [town.state(1, minute=m - days * 1440, los="E", status="final") for m in range(-10, 10)]
+    files.write([Row(n, town.NOW - days * 86_400_000, b"k", encode(s), str(n)) for n, s in enumerate(states)], 0)
+    fed(town.state(1, minute=0, los="F", status="final"))
+    client = await start(archive=History(tmp_path / "archive"))
+    page = await browse(str(client.make_url("/")))
+    await until(page, COLOURED)
+    await page.locator("#day").fill("2026-02-18")
+    await until(page, "window.tilannekuva.map.segments.get('w1_1_2_f')?.los === 'E'")
+    assert "18 Feb 2026" in await page.locator("#past").inner_text()
+    assert page.said == []
+
+
+async def test_the_night_on_which_clocks_change_has_25_hours_on_the_scrubber_and_in_the_charts(
+    fed: Any, start: Any, town: ModuleType, browse: Any
+) -> None:
+    client = await start()
+    page = await browse(str(client.make_url("/?lang=en&time=2025-10-26T12:00:00Z")))
+    await until(page, "window.tilannekuva?.at === Date.parse('2025-10-26T12:00:00Z')")
+    await until(page, "document.querySelector('#scrub').max - document.querySelector('#scrub').min === 25 * 3600000")
+    assert await page.locator("#when").inner_text() == "Sun, 26 Oct 2025, 14:00 EET"
+    first, last = 1_761_426_000_000, 1_761_516_000_000  # local midnights
+    ticks = await page.evaluate(
+        """([first, last]) => Promise.all([import('/assets/charts.js'), import('/assets/format.js')]).then(([c, f]) =>
+           [4, 30].map((n) => c.timeTicks(first, last, n, f.aheadMs).map(f.hourMinute)))""",
+        [first, last],
+    )
+    assert ticks[0] == ["00:00", "12:00", "00:00"] or ticks[0] == ["00:00", "06:00", "12:00", "18:00", "00:00"]
+    assert ticks[1].count("03:00") == 2
+    await page.goto(str(client.make_url("/?lang=en&time=2024-02-29T12:00:00Z")))
+    await until(page, "window.tilannekuva?.at === Date.parse('2024-02-29T12:00:00Z')")
+    assert await page.locator("#when").inner_text() == "Thu, 29 Feb 2024, 14:00 EET"
+    assert await page.locator("#day").input_value() == "2024-02-29"
 
 
 async def test_languages_change_and_the_keyboard_alone_reaches_a_street(fed: Any, start: Any, browse: Any) -> None:

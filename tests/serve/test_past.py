@@ -7,12 +7,14 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from models.clock import parse_ms, rfc3339
 from models.emission_records import AreaState, EmissionArea, KmByLos, Quantity
-from models.records import SourceMix, encode
+from models.records import Situation, SourceMix, encode
 from serve import past as memory
+from serve.bygone import Situations
 from serve.day import course
 from serve.history import History
 from serve.past import Minutes, Past
@@ -202,3 +204,87 @@ async def test_emissions_of_streets_are_kilograms_an_hour_and_kilometre_with_bou
         [200.0],
     )
     assert (await (await client.get("/api/v1/cities/town/past/segments/w1_1_2_f")).json())["emission"]["co2_total"]["value"] == 16000.0
+
+
+CO2_VALUE = b'{"segment_id":"w1_1_2_f","window_start":"%b","window_end":"%b","co2_total":{"value":%f,"lo95":8000.0,"hi95":32000.0}}'
+
+
+async def test_emissions_situations_and_lines_of_a_time_are_those_that_were_told_then(fed: Any, start: Any, town: ModuleType) -> None:
+    def at(minute: float) -> str:
+        return rfc3339(town.NOW + int(minute * 60_000))
+
+    for minute, value in ((-61, 16_000.0), (-1, 48_000.0)):
+        fed(CO2_VALUE % (at(minute).encode(), at(minute + 1).encode(), value), product="emission-segment", key="w1_1_2_f")
+        fed(
+            b'{"route_id":"2510","direction_id":0,"window_end":"%b","delay_p50_s":%d}' % (at(minute + 1).encode(), -minute),
+            product="line-fluency",
+            key="2510:0",
+        )
+    for minute, more in ((-62, b""), (-20, b',"ended":true')):
+        fed(
+            b'{"situation_id":"t/1","kind":"incident","ingest_time":"%b","event_time":"%b"%b}'
+            % (at(minute).encode(), at(minute).encode(), more),
+            product="situation",
+            key="t/1",
+        )
+    client = await start()
+
+    async def told(minute: float) -> tuple[dict[str, Any], dict[str, Any]]:
+        given = {"params": {"datetime": at(minute)}}
+        picture = await (await client.get("/api/v1/cities/town/past/picture", **given)).json()
+        return picture["records"], await (await client.get("/api/v1/cities/town/emissions", **given)).json()
+
+    records, co2 = await told(-59.5)
+    assert [r["delay_p50_s"] for r in records["line-fluency"]] == [61]
+    assert [r.get("ended") for r in records["situation"]] == [None]
+    assert co2["co2_kg_h_km"] == [pytest.approx(100.0, rel=1e-3)]
+    records, co2 = await told(0.5)
+    assert [r["delay_p50_s"] for r in records["line-fluency"]] == [1]
+    assert [r["ended"] for r in records["situation"]] == [True]
+    assert co2["co2_kg_h_km"] == [pytest.approx(300.0, rel=1e-3)]
+    assert (await told(-30))[0]["line-fluency"] == []
+    assert (await told(-30))[1]["segment_id"] == []
+
+
+def test_versions_of_a_situation_are_bounded_and_the_last_one_stays() -> None:
+    held = Situations(most_bytes=1_000)
+    for n in range(100):
+        held.add("a", n * 1_000, b"%099d" % n)
+        held.add("b", 0, b"b")
+    assert held.bytes <= 1_000
+    assert held.bytes == sum(len(v) for each in held.versions.values() for _, v in each)
+    assert held.at(99_000) == [b"%099d" % 99, b"b"]
+    held.add("a", 100_000, b"")
+    assert held.at(100_000) == [b"b"]
+    held.add("b", 100_000 + 2 * memory.KEEP_MS, b"c")
+    assert list(held.versions) == ["b"], "what was taken away long ago is forgotten"
+
+
+def test_runs_that_nothing_speaks_of_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch, town: ModuleType) -> None:
+    monkeypatch.setattr(memory, "SPARE_TRIPS", 10)
+    monkeypatch.setattr(memory, "MOST_VEHICLE_BYTES", memory.VEHICLE_ROW.itemsize * 20)
+    past = Past()
+    for n in range(500):
+        past.fix(memory.Fix(vehicle_id="v", lat_deg=60.0, lon_deg=24.0, route_id=str(n), direction_id=0), n * 60_000)
+    assert len(past.trips) < 60
+    assert [v["route_id"] for v in past.vehicles_at(499 * 60_000)] == ["499"]
+    assert len(past.tracks("495", 0, 0, 500 * 60_000)) == 1
+
+
+async def test_what_the_archive_tells_of_situations_lines_and_emissions_is_as_it_was_published(
+    remembered: Any, start: Any, town: ModuleType, archive: Path
+) -> None:
+    then, store = town.NOW - 86_400_000, Store(archive, make=True)
+    crash = Situation(
+        situation_id="t/1", kind="incident", feed="t", event_time=rfc3339(then), ingest_time=rfc3339(then), title={"fi": "Kolari"}, routes=["1", "2"],
+        geometry={"type": "Point", "coordinates": [24.93, 60.17]},
+    )  # fmt: skip
+    files = Files.open(store, Source("town", "situation", "mobility.town.situation.v1", "CC-BY-4.0", ("Town",)), 0)
+    files.write([Row(0, then, b"t/1", encode(crash), "0"), Row(1, then, b"t/0", None, "1")], 0)
+    client = await start(archive=History(archive))
+    answer = await client.get("/api/v1/cities/town/past/picture", params={"datetime": rfc3339(then + 300_000)})
+    records = (await answer.json())["records"]
+    assert records["line-fluency"] == []
+    assert records["situation"] == [msgspec.json.decode(encode(crash))]
+    answer = await client.get("/api/v1/cities/town/emissions", params={"datetime": rfc3339(then + 300_000)})
+    assert (await answer.json())["segment_id"] == []
