@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -23,16 +23,21 @@ from demo.recording import HELSINKI, load
 from geo import store
 from models.clock import parse_ms, rfc3339
 from models.emission_records import AreaState, EmissionArea, KmByLos, Quantity
+from models.indicator_records import CityDay
 from models.records import FeedHealth, Record, Situation, encode
 from models.topics import PRODUCTS, open_topic
 from serve.state import Picture
+from streams.city_days import CityDays
 from streams.offline import Run
+from streams.outputs import Out, Outputs
 from streams.replays import log_of
 from streams.segments import records
 
 #: The morning that is shown: a snowy Monday, 7:45 in Helsinki.
 NOW_MS = parse_ms("2026-11-23T05:45:00.000Z")
 LOOPS = 3
+#: Of invented figures of whole cities, before the day that is shown.
+DAYS = 8
 OTHERS = ("espoo", "oulu", "tampere", "turku", "vantaa")
 
 
@@ -75,40 +80,61 @@ def replayed(cache: Path | None = None) -> list[tuple[str, bytes, bytes]]:
 def put(picture: Picture, record: Record, n: int = 0) -> None:
     """One record into a picture."""
     product = next(p for p in PRODUCTS.values() if p.record is type(record))
-    key = str(getattr(record, product.key))
+    key = ":".join(str(getattr(record, part)) for part in product.key.split(":"))
     picture.apply(open_topic(picture.city, product.name), key.encode(), encode(record), n)
 
 
 def days(city: str, level: float, until_ms: int) -> Iterator[Record]:
-    """A week of invented figures of a whole city, every five minutes, busy in the mornings and afternoons of working days."""
+    """Eight days of invented figures of a whole city, minute by minute, busy in the mornings and afternoons of working days: ``city-day`` as the product's own step
+    sums them up, and the windows of the last day and a half."""
     zone = ZoneInfo("Europe/Helsinki")
+    begin = datetime.fromtimestamp(until_ms / 1000, UTC).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(
+        days=DAYS
+    )
+    step, wanted_from = CityDays(city, "Europe/Helsinki"), until_ms - 36 * 3_600_000
+    last: dict[bytes, Out] = {}
 
     def q(value: float) -> Quantity:
         return Quantity(value=round(value, 1), lo95=round(value * 0.72, 1), hi95=round(value * 1.41, 1))
 
-    for n in range(7 * 288):
-        start = until_ms - (7 * 288 - n) * 300_000
+    for start in range(round(begin.timestamp() * 1000), until_ms, 60_000):
         at = datetime.fromtimestamp(start / 1000, UTC).astimezone(zone)
-        hour, working = at.hour + at.minute / 60, at.weekday() < 5
+        n, hour, working = start // 60_000, at.hour + at.minute / 60, at.weekday() < 5
         rush = sum(math.exp(-(((hour - peak) / 1.4) ** 2)) for peak in (7.8, 16.2)) * (1 if working else 0.25)
         day = 0.5 * (math.sin(max(0.0, min(1.0, (hour - 5) / 18)) * math.pi) + 0.1)
         km = level * 1e5 * (0.15 + day + 0.6 * rush)
-        wobble = 1 + 0.03 * math.sin(n * 1.7 + level * 9) + 0.05 * math.sin(n / 288 * 2.1)
-        index = 1.05 + (0.28 + 0.12 * level) * rush * wobble + 0.1 * day
+        snow = 0.25 if start > until_ms - 2 * 3_600_000 else 0.0
+        wobble = 1 + 0.03 * math.sin(n * 0.34 + level * 9) + 0.1 * math.sin(at.toordinal() * 2.1 + level) + snow
+        index = 1.05 + (0.28 + 0.12 * level) * rush * wobble + 0.1 * day + snow / 3
         common = {"area_id": city, "area_kind": "city", "window_start": rfc3339(start), "status": "final", "revision": 1, "simulated": True}
-        ends = rfc3339(start + 300_000)
-        yield AreaState(
-            **common, window_end=ends, km_by_los=KmByLos(A=1, B=1, C=1, D=0, E=0, F=0, unknown=0), coverage_pct=round(38 + 20 * level, 1), vehicles=100, segments=5000,
-            confidence=0.6, travel_time_index=round(index, 3), vehicle_km_h=round(km), delay_veh_h=round(km * (index - 1) / 38),
-        )  # type: ignore[arg-type]  # fmt: skip
-        grams = km * (185 + 60 * rush) * (1 + 0.06 * math.sin(n))
-        nought = Quantity(value=0.0, lo95=0.0, hi95=0.0)
-        yield EmissionArea(
-            **common, window_end=ends, co2_fossil=q(grams * 0.86), co2_total=q(grams), co2_electricity=nought, nox=q(grams * 0.0021), no2=nought, pm_exhaust=nought,
-            pm_nonexhaust=nought, co=nought, energy=nought, fleet_mix="invented", factor_set="invented", factor_rows="0", scope="invented", temperature_c=-6.0,
-            temperature_source="default", grid_g_per_kwh=60.0, grid_source="default", segments=5000, coverage_expansion=1.2, coverage_pct=round(38 + 20 * level, 1),
-            vehicle_km_h=round(km), flow_source="prior",
-        )  # type: ignore[arg-type]  # fmt: skip
+        coverage = round(38 + 20 * level, 1)
+        told: list[Record] = [
+            AreaState(
+                **common, window_end=rfc3339(start + 60_000), km_by_los=KmByLos(A=1, B=1, C=1, D=0, E=0, F=0, unknown=0), coverage_pct=coverage, vehicles=100, segments=5000,
+                confidence=0.6, travel_time_index=round(index, 3), vehicle_km_h=round(km), delay_veh_h=round(km * (index - 1) / 38 / 60, 2),
+            )  # type: ignore[arg-type]
+        ]  # fmt: skip
+        if n % 5 == 4:
+            grams = km * (185 + 60 * rush) * (1 + 0.02 * math.sin(n))
+            nought = Quantity(value=0.0, lo95=0.0, hi95=0.0)
+            told.append(
+                EmissionArea(
+                    **{**common, "window_start": rfc3339(start - 240_000)}, window_end=rfc3339(start + 60_000), co2_fossil=q(grams * 0.86), co2_total=q(grams), co2_electricity=nought,
+                    nox=q(grams * 0.0021), no2=nought, pm_exhaust=nought, pm_nonexhaust=nought, co=nought, energy=nought, fleet_mix="invented", factor_set="invented",
+                    factor_rows="0", scope="invented", temperature_c=-6.0, temperature_source="default", grid_g_per_kwh=60.0, grid_source="default", segments=5000,
+                    coverage_expansion=1.2, coverage_pct=coverage, vehicle_km_h=round(km), flow_source="prior",
+                )  # type: ignore[arg-type]
+            )  # fmt: skip
+        out = Outputs()
+        for record in told:
+            out.add("area-state" if isinstance(record, AreaState) else "emission-area", [Out(city.encode(), encode(record), start, "")])
+        step.final(n, out)
+        for o in out.records.get("city-day", ()):
+            last[o.key] = o
+        if start >= wanted_from:
+            yield from told
+    for o in last.values():
+        yield msgspec.json.decode(o.value, type=CityDay)
 
 
 def happening(picture: Picture) -> Iterator[Record]:
@@ -170,10 +196,12 @@ def pictures(cache: Path | None = None) -> dict[str, Picture]:
     network = store.load(HELSINKI / "network")
     for n, segment in enumerate(records(network)):
         put(main, segment, n)
-    for record in days("helsinki", 1.0, NOW_MS - 3_600_000):
+    for record in days("helsinki", 1.0, NOW_MS):
         put(main, record)
     for n, (product, key, value) in enumerate(replayed(cache)):
-        if product != "feed-health" or key == b"hfp":  # only that feed is replayed
+        if key.partition(b":")[0] != b"helsinki" and (
+            product != "feed-health" or key == b"hfp"
+        ):  # only that feed is replayed, and only the centre
             main.apply(open_topic("helsinki", product), key, value, n)
     for n, record in enumerate(happening(main), 10**7):
         put(main, record, n)

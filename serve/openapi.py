@@ -77,9 +77,9 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     f"{_C}/health": ("Health of the source feeds", (), _JSON),
     f"{_C}/network": ("Geometry of all segments in one piece", (_VERSION,), _GEOJSON),
     f"{_C}/picture": ("What a live map starts from, in columns", (), _JSON),
-    f"{_C}/emissions": ("Latest CO2 of every segment with its bounds, in columns", (), _JSON),
+    f"{_C}/emissions": ("CO2 of every segment with its bounds, in columns: the latest, or that of a time", (_AT,), _JSON),
     f"{_C}/past": ("From when to when the gateway remembers", (), _JSON),
-    f"{_C}/past/picture": ("The picture at a time, in the columns of the live one", (_AT,), _JSON),
+    f"{_C}/past/picture": ("The picture at a time, in the columns of the live one, with situations and lines of then", (_AT,), _JSON),
     f"{_C}/past/segments/{{segment_id}}": ("Finals of one segment in columns; by default of two hours", (_TIME,), _JSON),
     f"{_C}/past/routes/{{route_id}}": (
         "String-line diagram of a route: where each run was along the way, and when; by default of two hours",
