@@ -132,17 +132,15 @@ def sum_log_sd(
     share = np.asarray(COMMON_SHARE)[source]
     common_sd = np.sqrt(share * flow_log_var)
     independent = np.expm1((flow_log_var * (1.0 - share))[:, None] + speed_log_sd**2)
+    by_source = group * len(SOURCES) + source
     out = np.zeros((groups, value.shape[1]))
     for p in range(value.shape[1]):
         total = np.bincount(group, value[:, p], groups)
         weight = value[:, p] / np.where(total > 0.0, total, 1.0)[group]  # of each segment in its sum
         alone = np.bincount(group, weight**2 * independent[:, p], groups)
-        together = np.zeros(groups)
-        for code in range(len(SOURCES)):
-            mine = weight * (source == code)
-            part = np.bincount(group, mine, groups)
-            sd = np.bincount(group, mine * common_sd, groups) / np.where(part > 0.0, part, 1.0)
-            together += part**2 * np.expm1(sd**2)
+        part = np.bincount(by_source, weight, groups * len(SOURCES))
+        sd = np.bincount(by_source, weight * common_sd, groups * len(SOURCES)) / np.where(part > 0.0, part, 1.0)
+        together = (part**2 * np.expm1(sd**2)).reshape(groups, -1).sum(axis=1)
         creep = np.zeros(groups) if common_log_sd is None else np.bincount(group, weight * common_log_sd, groups)
         out[:, p] = np.sqrt(np.log1p(alone) + np.log1p(together) + creep**2) * (total > 0.0)
     return out
