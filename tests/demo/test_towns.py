@@ -23,7 +23,7 @@ NOW = parse_ms("2026-11-24T22:10:30Z")
 CASES = [(n, f.name) for n in ("helsinki", "tampere", "turku", "oulu") for f in cities.load(n).feeds]
 
 FEEDS = {
-    "helsinki": {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "parking"},
+    "helsinki": {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "bikes", "parking"},
     "tampere": {"journeys", "digitransit", "itsfactory", "waltti", "lights", "tms", "weather", "messages"},
     "turku": {"foli", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages"},
     "oulu": {"digitransit", "waltti", "oulunliikenne", "counting", "tms", "weather", "messages"},
@@ -103,6 +103,17 @@ def test_feeds_of_one_city_name_the_same_vehicles_routes_and_starts(
             assert first.setdefault(vehicle_id, key)[0] == key[0]
     assert compared > 10
     assert len(first) == TOWNS[city].vehicles
+
+
+@pytest.mark.parametrize(("city", "feed"), [("helsinki", "gtfs_rt"), ("tampere", "waltti"), ("oulu", "waltti")])
+def test_trip_updates_tell_a_cancelled_trip_and_how_late_the_others_are(
+    city: str, feed: str, living: Living, served: dict[tuple[str, str], Document]
+) -> None:
+    told = read(city, feed, living, served)
+    assert "NO_SERVICE" in {getattr(s.record, "effect", None) for p in told for s in p.stated}
+    late = [t.delay_s for p in told for t in p.trips]
+    assert len(late) >= 24
+    assert None not in late
 
 
 def test_the_stations_of_two_cities_have_no_number_in_common(living: Living) -> None:
