@@ -7,7 +7,7 @@ segment into an answer. It is pure and the only one: the command line and the ga
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -144,6 +144,90 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     simulated: bool | None = None
 
 
+Language = Literal["en", "fi", "sv"]
+
+
+class Words(NamedTuple):
+    """What the sentences are made of, in one language."""
+
+    decimal: str
+    vehicles: tuple[str, str]  #: one, several
+    sites: tuple[str, str]
+    segments: tuple[str, str]
+    drove: str
+    measured: str
+    memory: str
+    passages: str
+    ahead: str
+    light: str  #: what is expected here, where nothing usual is known
+    usual: str
+    prior: str
+    left_out: str
+    no_value: str
+    stands: str
+    other_feed: str
+    all_boarding: str
+    zone_left_out: str
+    no_speed: str
+
+
+WORDS: dict[Language, Words] = {
+    "en": Words(
+        decimal=".", vehicles=("vehicle", "vehicles"), sites=("counting site", "counting sites"), segments=("segment", "segments"),
+        drove="{vehicles} drove {m} m in {s} s outside stops: {kmh} km/h",
+        measured="{sites} measured {speeds}, turned into a mean over the street",
+        memory="earlier minutes of this segment, fading",
+        passages=": {n} passages in the last {minutes} min",
+        ahead="{segments} straight ahead on the same street",
+        light="what light traffic does here, {kmh} km/h",
+        usual="what is usual here at this time of the week, {usual} km/h ({kmh} in light traffic)",
+        prior="{expected}, with the streets ahead taking {times} times their usual time",
+        left_out="Left out",
+        no_value="No value: nothing that was seen lately informs this segment.",
+        stands="Nothing was published of the asked minute: the record of {age} min before stands.",
+        other_feed="another feed that ranks higher told of this vehicle",
+        all_boarding="all its time here was boarding, or driving in a stop's zone",
+        zone_left_out="the zone of the stop where it boarded is left out",
+        no_speed="it told no speed: nobody passed, or the site does not measure it",
+    ),
+    "fi": Words(
+        decimal=",", vehicles=("ajoneuvo", "ajoneuvoa"), sites=("laskentapiste", "laskentapistettä"), segments=("katuosuus", "katuosuutta"),
+        drove="{vehicles} ajoi {m} m {s} sekunnissa pysäkkien ulkopuolella: {kmh} km/h",
+        measured="{sites} mittasi {speeds}, muunnettuna keskinopeudeksi kadulla",
+        memory="tämän osuuden aiemmat minuutit, hiipuen",
+        passages=": {n} ohitusta viimeisten {minutes} minuutin aikana",
+        ahead="{segments} suoraan edessä samalla kadulla",
+        light="mitä kevyt liikenne täällä ajaa, {kmh} km/h",
+        usual="mikä täällä on tavallista tähän aikaan viikosta, {usual} km/h ({kmh} kevyessä liikenteessä)",
+        prior="{expected}, kun edessä olevilla kaduilla kuluu {times}-kertainen aika tavalliseen nähden",
+        left_out="Jätetty pois",
+        no_value="Ei arvoa: mikään viime aikoina nähty ei kerro tästä osuudesta.",
+        stands="Kysytystä minuutista ei julkaistu mitään: voimassa on {age} minuuttia vanhempi tietue.",
+        other_feed="ajoneuvosta kertoi toinen, etusijalla oleva syöte",
+        all_boarding="kaikki sen aika täällä oli pysähdystä tai ajoa pysäkin alueella",
+        zone_left_out="pysäkin alue, jolla se otti matkustajia, on jätetty pois",
+        no_speed="se ei kertonut nopeutta: kukaan ei ajanut ohi, tai piste ei mittaa sitä",
+    ),
+    "sv": Words(
+        decimal=",", vehicles=("fordon", "fordon"), sites=("mätpunkt", "mätpunkter"), segments=("gatudel", "gatudelar"),
+        drove="{vehicles} körde {m} m på {s} s utanför hållplatser: {kmh} km/h",
+        measured="{sites} mätte {speeds}, omräknat till medelhastighet på gatan",
+        memory="tidigare minuter på denna gatudel, avtagande",
+        passages=": {n} passager under de senaste {minutes} minuterna",
+        ahead="{segments} rakt fram på samma gata",
+        light="vad gles trafik gör här, {kmh} km/h",
+        usual="vad som är vanligt här vid denna tid i veckan, {usual} km/h ({kmh} i gles trafik)",
+        prior="{expected}, när gatorna framför tar {times} gånger sin vanliga tid",
+        left_out="Utelämnat",
+        no_value="Inget värde: inget som setts på sistone säger något om denna gatudel.",
+        stands="Inget publicerades om den begärda minuten: posten från {age} min tidigare gäller.",
+        other_feed="ett annat flöde med högre rang berättade om fordonet",
+        all_boarding="all dess tid här var påstigning eller körning i en hållplatszon",
+        zone_left_out="zonen vid hållplatsen där det stod är utelämnad",
+        no_speed="den gav ingen hastighet: ingen passerade, eller punkten mäter den inte",
+    ),
+}  # fmt: skip
+
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Evidence)
 
 
@@ -165,8 +249,9 @@ def decode(data: bytes) -> Evidence:
     return evidence
 
 
-def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanation | None:
-    """Of the evidence of some minutes, why the segment has its value in ``window`` (minutes since 1970). None: nothing was said of it in the last minutes."""
+def explain(segment_id: str, window: int, heard: Iterable[Evidence], language: Language = "en") -> Explanation | None:
+    """Of the evidence of some minutes, why the segment has its value in ``window`` (minutes since 1970), its sentences in a language. None: nothing was said of it in the
+    last minutes."""
     mine = {}
     for e in heard:
         if window - STANDS < e.window <= window and segment_id in e.segments:
@@ -184,7 +269,8 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanat
     neighbours = [
         Neighbour(segment_id=e.segments[k], weight=round(float(x), 3)) for k, x in zip(ahead.tolist(), weight, strict=True) if x >= 5e-4
     ]
-    sources = _sources(e, row, v)
+    say = WORDS[language]
+    sources = _sources(e, row, v, say)
     weights = Weights(
         probe=round(v["probe"], 3), loop=round(v["loop"], 3), memory=round(v["memory"], 3), street=round(float(weight.sum()), 3),
         prior=round(v["prior"], 3),
@@ -198,7 +284,7 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence]) -> Explanat
         speed_kmh=round(v["speed_kmh"], 2) if known else None, speed_p20_kmh=round(v["p20_kmh"], 2) if known else None,
         speed_p80_kmh=round(v["p80_kmh"], 2) if known else None, pace_ratio=round(v["pace_ratio"], 3), ahead_ratio=round(v["ahead_ratio"], 3),
         usual_ratio=round(v["usual_ratio"], 3) if np.isfinite(v["usual_ratio"]) else None,
-        simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said),
+        simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said, say),
     )  # fmt: skip
 
 
@@ -208,7 +294,7 @@ def _cells(e: Evidence, row: int) -> NDArray[np.int64]:
     return cells[a:b]
 
 
-def _sources(e: Evidence, row: int, v: dict[str, float]) -> list[Source]:
+def _sources(e: Evidence, row: int, v: dict[str, float], say: Words) -> list[Source]:
     """Vehicles and sites of a row, each with its part of the weight of its kind."""
     out = []
     counted = []
@@ -218,11 +304,11 @@ def _sources(e: Evidence, row: int, v: dict[str, float]) -> list[Source]:
         takes_part = bool(used) and time_s > 0
         why = None
         if not used:
-            why = "another feed that ranks higher told of this vehicle"
+            why = say.other_feed
         elif not takes_part:
-            why = "all its time here was boarding, or driving in a stop's zone"
+            why = say.all_boarding
         elif stopped and near_time:
-            why = "the zone of the stop where it boarded is left out"
+            why = say.zone_left_out
         counted.append(time_s + dist_m * 3.6 / v["expected_kmh"] if takes_part else 0.0)
         out.append(
             Source(
@@ -237,7 +323,7 @@ def _sources(e: Evidence, row: int, v: dict[str, float]) -> list[Source]:
     spoke = sum(r.speed_kmh is not None and r.speed_kmh > 0 for r in readings)
     for r in readings:
         used = r.speed_kmh is not None and r.speed_kmh > 0
-        why = None if used else "it told no speed: nobody passed, or the site does not measure it"
+        why = None if used else say.no_speed
         out.append(
             Source(
                 kind="loop", used=used, weight=round(v["loop"] / spoke, 3) if used else 0.0, why=why, site_id=r.site_id, direction=r.direction,
@@ -258,52 +344,44 @@ def _earlier(e: Evidence, row: int, window: int) -> Earlier:
     )
 
 
-def _text(v: dict[str, float], sources: list[Source], earlier: list[Earlier], neighbours: list[Neighbour], age: int) -> list[str]:
+def _text(
+    v: dict[str, float], sources: list[Source], earlier: list[Earlier], neighbours: list[Neighbour], age: int, say: Words
+) -> list[str]:
     """The explanation in sentences, the heaviest source first."""
+
+    def number(value: float, digits: int = 0) -> str:
+        return f"{value:.{digits}f}".replace(".", say.decimal)
+
+    def many(count: int, forms: tuple[str, str]) -> str:
+        return f"{count} {forms[count != 1]}"
+
     probes = [s for s in sources if s.kind == "probe" and s.used]
     sites = [s for s in sources if s.kind == "loop" and s.used]
     said: list[tuple[float, str]] = []
     if probes:
         metres, seconds = sum(s.distance_m or 0.0 for s in probes), sum(s.time_s or 0.0 for s in probes)
+        speed = number(metres / max(seconds, 0.1) * 3.6, 1)
         said.append(
-            (
-                v["probe"],
-                f"{len(probes)} {_of(probes, 'vehicle')} drove {metres:.0f} m in {seconds:.0f} s outside stops: {metres / max(seconds, 0.1) * 3.6:.1f} km/h",
-            )
+            (v["probe"], say.drove.format(vehicles=many(len(probes), say.vehicles), m=number(metres), s=number(seconds), kmh=speed))
         )
     if sites:
-        speeds = ", ".join(f"{s.speed_kmh:.0f} km/h" for s in sites)
-        said.append((v["loop"], f"{len(sites)} counting {_of(sites, 'site')} measured {speeds}, turned into a mean over the street"))
+        speeds = ", ".join(f"{number(s.speed_kmh or 0.0)} km/h" for s in sites)
+        said.append((v["loop"], say.measured.format(sites=many(len(sites), say.sites), speeds=speeds)))
     if v["memory"] >= 5e-4:
         seen = [x for x in earlier if x.vehicles]
-        told = f": {sum(x.vehicles for x in seen)} passages in the last {len(earlier)} min" if seen else ""
-        said.append((v["memory"], f"earlier minutes of this segment, fading{told}"))
+        told = say.passages.format(n=sum(x.vehicles for x in seen), minutes=len(earlier)) if seen else ""
+        said.append((v["memory"], say.memory + told))
     if neighbours:
-        said.append(
-            (sum(n.weight for n in neighbours), f"{len(neighbours)} {_of(neighbours, 'segment')} straight ahead on the same street")
-        )
-    said.append(
-        (
-            v["prior"],
-            f"{_expected(v)}, with the streets ahead taking {v['ahead_ratio']:.1f} times their usual time",
-        )
-    )
+        said.append((sum(n.weight for n in neighbours), say.ahead.format(segments=many(len(neighbours), say.segments))))
+    usual = v["expected_kmh"] / v["usual_ratio"] if np.isfinite(v["usual_ratio"]) else None
+    expected = (say.light if usual is None else say.usual).format(kmh=number(v["expected_kmh"]), usual=number(usual or 0.0))
+    said.append((v["prior"], say.prior.format(expected=expected, times=number(v["ahead_ratio"], 1))))
     out = [f"{100 * share:.0f} %: {text}." for share, text in sorted(said, key=lambda x: -x[0])]
     left = [s for s in sources if not s.used]
     if left:
-        out.append("Left out: " + "; ".join(f"{s.vehicle_id or s.site_id} ({s.why})" for s in left) + ".")
+        out.append(f"{say.left_out}: " + "; ".join(f"{s.vehicle_id or s.site_id} ({s.why})" for s in left) + ".")
     if not np.isfinite(v["speed_kmh"]):
-        out.append("No value: nothing that was seen lately informs this segment.")
+        out.append(say.no_value)
     if age:
-        out.append(f"Nothing was published of the asked minute: the record of {age} min before stands.")
+        out.append(say.stands.format(age=age))
     return out
-
-
-def _expected(v: dict[str, float]) -> str:
-    if np.isfinite(v["usual_ratio"]):
-        return f"what is usual here at this time of the week, {v['expected_kmh'] / v['usual_ratio']:.0f} km/h ({v['expected_kmh']:.0f} in light traffic)"
-    return f"what light traffic does here, {v['expected_kmh']:.0f} km/h"
-
-
-def _of(things: list[Source] | list[Neighbour], one: str) -> str:
-    return one if len(things) == 1 else f"{one}s"

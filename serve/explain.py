@@ -11,7 +11,7 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 
 from models.clock import parse_ms
-from models.explain import STANDS, WINDOW_MS, Evidence, decode, explain
+from models.explain import STANDS, WINDOW_MS, WORDS, Evidence, decode, explain
 from serve.http import bad_query, json_answer, only
 from serve.rest import served
 
@@ -59,8 +59,8 @@ EXPLAINER = web.AppKey("explainer", Explainer)
 
 
 async def explanation(request: web.Request) -> web.Response:
-    """``time``: RFC 3339; without it the newest minute that is final."""
-    only(request, "time")
+    """``time``: RFC 3339; without it the newest minute that is final. ``lang``: of the sentences."""
+    only(request, "time", "lang")
     s, segment_id = served(request), request.match_info["segment_id"]
     if segment_id not in s.picture.segments:
         raise web.HTTPNotFound(text=f"no segment {segment_id[:80]!r} in {s.city.name}")
@@ -70,6 +70,9 @@ async def explanation(request: web.Request) -> web.Response:
         window = (newest if text is None else parse_ms(text)) // WINDOW_MS
     except ValueError as e:
         raise bad_query(f"time = {text!s:.40}, expected RFC 3339 like 2026-03-10T05:30:00Z") from e
+    language = request.query.get("lang", "en")
+    if language not in WORDS:
+        raise bad_query(f"lang = {language[:20]!r}, expected some of {', '.join(WORDS)}")
     if EXPLAINER not in request.app:
         raise web.HTTPServiceUnavailable(text="this gateway has no log to explain from")
     try:
@@ -78,7 +81,7 @@ async def explanation(request: web.Request) -> web.Response:
         raise web.HTTPServiceUnavailable(text="the log does not answer; try again") from e
     if text is None:  # the newest states are provisional, and evidence is of final ones
         window = max((e.window for e in heard), default=window)
-    found = explain(segment_id, window, heard)
+    found = explain(segment_id, window, heard, language)
     if found is None:
         raise web.HTTPNotFound(
             text=f"nothing was said of {segment_id[:80]!r} in the {STANDS} minutes before; evidence is kept for two days"

@@ -64,7 +64,10 @@ PATHS: dict[str, tuple[str, tuple[Any, ...], Document]] = {
     ),
     f"{_C}/segments/{{segment_id}}/explain": (
         "Why a segment has its value: sources, weights, what was left out",
-        (("time", {"type": "string", "examples": ["2026-03-10T05:30:00Z"]}, "RFC 3339; default: the newest final minute"),),
+        (
+            ("time", {"type": "string", "examples": ["2026-03-10T05:30:00Z"]}, "RFC 3339; default: the newest final minute"),
+            ("lang", {"type": "string", "enum": ["en", "fi", "sv"]}, "language of the sentences; default: en"),
+        ),
         _JSON,
     ),
     f"{_C}/vehicles": ("Vehicles heard in the last two minutes of log time", (_BBOX, _TIME, _LIMIT, _OFFSET), _GEOJSON),

@@ -5,7 +5,7 @@ import { aheadMs, clockTime, dayTime, delayText, figure, kmh, percent, span, zon
 import { UNSURE_BELOW } from "/assets/layers.js";
 import { inWords, titleOf } from "/assets/situations.js";
 import { base, getJson, look, on, situationsShown, store, vehiclesShown } from "/assets/store.js";
-import { decimal, t } from "/assets/text.js";
+import { decimal, language, t } from "/assets/text.js";
 
 const SHOWN_MS = 7200000;
 const GAP_MS = 360000; // a segment is told again at least every 5 minutes
@@ -74,8 +74,8 @@ function told(value, depth = 0) {
 }
 
 async function explain(node, id) {
-  const why = await getJson(`${segmentOf(id)}/explain`).catch(() => null);
-  node.replaceChildren(why?.text ? make("div", why.text.map((line) => make("p", line)), { lang: "en" }) : why ? told(why) : make("p", t("why_none"), { class: "nothing" }));
+  const why = await getJson(`${segmentOf(id)}/explain?lang=${language}`).catch(() => null);
+  node.replaceChildren(why?.text ? make("div", why.text.map((line) => make("p", line))) : why ? told(why) : make("p", t("why_none"), { class: "nothing" }));
 }
 
 async function showSegment(id, moved) {

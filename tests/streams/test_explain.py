@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 
 from connectors.cities import City
 from models import explain as explaining
-from models.explain import Evidence, explain
+from models.explain import WORDS, Evidence, explain
 from models.profile import BINS, DAY_MS, Profile
 from streams import partial as wire
 from streams.fuse import Fuser, FuseSettings
@@ -139,3 +140,12 @@ def test_what_is_usual_is_told_where_a_profile_knows_it_and_older_evidence_is_st
     y = explain(ids[0], older.window, [explaining.decode(explaining.encode(older))])
     assert y is not None
     assert (y.speed_kmh, y.usual_ratio) == (x.speed_kmh, None)
+
+
+def test_every_language_says_the_same_things() -> None:
+    for name, english in WORDS["en"]._asdict().items():
+        for language in ("fi", "sv"):
+            words = WORDS[language]._asdict()[name]
+            assert words, (language, name)
+            if isinstance(english, str):
+                assert set(re.findall(r"{(\w+)}", words)) == set(re.findall(r"{(\w+)}", english)), (language, name)
