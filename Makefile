@@ -23,11 +23,11 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 # may Debian packages be installed here?
 CAN_APT = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null
 
-.PHONY: help venv lock kafka chromium extract osrm promtool audit demo test accuracy bench soak soak-hour clean
+.PHONY: help venv lock kafka chromium kcat extract osrm promtool audit demo test accuracy bench soak soak-hour clean
 
 help:
 	@grep -E '^# make ' Makefile | sed 's/^# //'
-	@echo "make venv | kafka | chromium | extract | osrm   one part of the set-up      make lock   renew constraints.txt      make clean"
+	@echo "make venv | kafka | chromium | kcat | extract | osrm   one part of the set-up      make lock   renew constraints.txt      make clean"
 
 venv: $(STAMP)
 
@@ -61,6 +61,14 @@ chromium:
 			{ $(APT) update && $(APT) install -y --no-install-recommends chromium >/dev/null; } \
 			|| echo "chromium: skipped, apt-get could not install it; browser tests will say so" >&2; \
 		else echo "chromium: skipped, not found and Debian packages cannot be installed here (needs root and apt-get); browser tests will say so" >&2; fi; fi
+
+kcat:
+	@if ! command -v kcat >/dev/null; then \
+		if $(CAN_APT); then \
+			echo "kcat: installing Debian's kcat"; \
+			{ $(APT) update && $(APT) install -y --no-install-recommends kcat >/dev/null; } \
+			|| echo "kcat: skipped, apt-get could not install it; the test of the README's line will say so" >&2; \
+		else echo "kcat: skipped, not found and Debian packages cannot be installed here; the test of the README's line will say so" >&2; fi; fi
 
 # Its tools are programs of their own: the wheel for a newer Python serves this one too.
 osrm: $(STAMP)
@@ -98,7 +106,7 @@ demo: venv kafka
 	$(BIN)/tilannekuva demo $(ARGS)
 
 # Every step runs, whatever the one before it said; the last line names those that failed.
-test: venv kafka chromium extract osrm promtool
+test: venv kafka chromium kcat extract osrm promtool
 	@failed=(); \
 	step() { echo "== $$*"; local began=$$SECONDS; "$(BIN)/$$1" "$${@:2}" || failed+=("$$1 $${2:-}"); echo "== $$1: $$((SECONDS - began)) s"; }; \
 	step ruff check .; \

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from models.records import VehiclePosition, encode
 from models.topics import PRODUCTS, open_topic
+from tests.demo.conformance import check_kcat, kcat_line, run
 from tilannekuva import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,3 +90,6 @@ async def test_the_example_prints_a_first_record(kafka: str) -> None:
     assert example.returncode == 0
     assert out.decode().split()
     assert json.loads(encode(record))["vehicle_id"] == "0018/00423"
+    if shutil.which("kcat") is None:
+        pytest.skip("the Python consumer runs; kcat is not installed (Debian: apt-get install kcat)")
+    check_kcat(await run(*kcat_line(kafka)))

@@ -6,18 +6,30 @@ import asyncio
 import io
 import json
 import re
+import shlex
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import geopandas
+import jsonschema
+import numpy as np
 import pyarrow.parquet as pq
+import pyogrio
+import pytest
+import schemathesis
 from aiokafka import AIOKafkaConsumer
 from google.transit import gtfs_realtime_pb2 as pb
+from rdflib import RDF, Graph
+from rdflib.namespace import DCAT
 
 from models.topics import PRODUCTS, open_topic
+from serve.catalogue import DQV
+from serve.tiles import mercator
 from tests.standards import Standards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +97,7 @@ async def check_city(site: Site, standards: Standards, city: str, *, broken: boo
     items = json.loads(await site.get(f"/api/v1/ogc/collections/{city}.segment-state/items?limit=50"))
     assert items["numberReturned"] == 50
     assert standards.ogc(items, "featureCollectionGeoJSON") == []
+    await check_tiles(site, api)
     rows = (await site.get(f"{api}/speeds")).decode().splitlines()
     assert all(re.fullmatch(r"\d+,\d+,\d+", row) for row in rows)
     frame = geopandas.read_parquet(io.BytesIO(await site.get(f"{api}/records/segment.parquet")))
@@ -98,6 +111,74 @@ async def check_city(site: Site, standards: Standards, city: str, *, broken: boo
         text = (await site.get(f"/docs/{product}?city={city}")).decode()
         (dataset,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', text)
         assert standards.dataset(json.loads(dataset)) == []
+
+
+async def check_tiles(site: Site, api: str) -> None:
+    """The tile over the middle of the first street, as GDAL reads it."""
+    (street,) = json.loads(await site.get(f"{api}/segments?limit=1"))["features"]
+    described = json.loads(await site.get(f"{api}/tiles.json"))
+    lon, lat = street["geometry"]["coordinates"][0]
+    x, y = (int(v * 2**14) for v in mercator(np.array([lon]), np.array([lat]))[0])
+    path = described["tiles"][0].partition("127.0.0.1")[2].partition("/")[2].format(z=14, x=x, y=y)
+    data = await site.get(f"/{path}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tile.mvt"
+        file.write_bytes(data)
+        frame = pyogrio.read_dataframe(f"MVT:{file}")
+        assert {"segment_id", "road_class"} <= set(frame.columns)
+        assert street["properties"]["segment_id"] in set(frame["segment_id"])
+        file.write_bytes(data[: len(data) // 2])
+        with pytest.raises(Exception, match=r"."):  # GDAL has no one kind of error for it
+            assert len(pyogrio.read_dataframe(f"MVT:{file}")) == len(frame)
+
+
+async def check_openapi(site: Site, cities: list[str]) -> None:
+    """The document is one, and what it says of each view of each city is so."""
+    document = json.loads(await site.get("/api/v1/openapi.json"))
+    schemathesis.openapi.from_dict(document).validate()
+    schemathesis.openapi.from_dict(json.loads(await site.get("/api/v1/ogc/api"))).validate()
+    with pytest.raises(Exception, match="not of type"):
+        schemathesis.openapi.from_dict({**document, "paths": 1}).validate()
+    told = 0
+    for path, item in document["paths"].items():
+        if "{city}" not in path or re.search(r"/(stream|ws|explain)$|/history|/past/", path):
+            continue
+        for city in cities:
+            url = path.replace("{city}", city).replace("{product}", "segment-state").replace("{form}", "ttl")
+            url = url.replace("{publication}", "elaborated-data").replace("{feed}", "vehicle-positions")
+            if "{segment_id}" in url:
+                (street,) = json.loads(await site.get(f"/api/v1/cities/{city}/segments?limit=1"))["features"]
+                url = url.replace("{segment_id}", quote(street["properties"]["segment_id"], safe=""))
+            for name in "zxy":
+                url = url.replace(f"{{{name}}}", "0")
+            limit = {"limit": "50"} if any(p["name"] == "limit" for p in item["get"]["parameters"]) else None
+            async with site.http.get(site.base + url, params=limit) as answer:
+                data = await answer.read()
+                want = item["get"]["responses"][str(answer.status)].get("content", {})
+                assert answer.status in (200, 204), f"{url}: {answer.status} {data[:200]!r}"
+                if answer.status == 204:
+                    continue
+                assert answer.content_type in want, url
+                if "json" in answer.content_type:
+                    schema = {**want[answer.content_type]["schema"], "components": document["components"]}
+                    jsonschema.Draft202012Validator(schema).validate(json.loads(data))
+                told += 1
+    assert told >= 15 * len(cities)
+
+
+async def check_merged(site: Site, cities: list[str]) -> None:
+    """One catalogue lists the datasets of all cities, a dataset a product, and each city's own has the same shape."""
+    merged = Graph().parse(data=await site.get("/catalog.ttl"), format="turtle")
+    datasets = {str(s) for s in merged.subjects(RDF.type, DCAT.Dataset)}
+    assert datasets == {f"{site.base}/catalog/{city}/{product}" for city in cities for product in PRODUCTS}
+    shapes = set()
+    for city in cities:
+        own = Graph().parse(data=await site.get(f"/catalog/{city}.ttl"), format="turtle")
+        assert {str(s) for s in own.subjects(RDF.type, DCAT.Dataset)} == {d for d in datasets if f"/catalog/{city}/" in d}
+        measured = {str(o) for o in own.objects(None, DQV.isMeasurementOf)}
+        assert {m.rpartition("#")[2] for m in measured} >= {"timeliness", "availability", "completeness"}, f"{city}: measured live"
+        shapes.add(frozenset((str(p), type(o).__name__) for d in own.subjects(RDF.type, DCAT.Dataset) for p, o in own.predicate_objects(d)))
+    assert len(shapes) == 1
 
 
 async def check_all(site: Site, standards: Standards) -> None:
@@ -183,8 +264,19 @@ async def check_readme(site: Site, broker: str) -> None:
         text = await run("curl", "-sN", f"{site.base}/api/v1/cities/helsinki/stream", until="event: vehicle-position")
         assert "id: " in text
     if shutil.which("kcat"):
-        record = await run("kcat", "-C", "-b", broker, "-t", open_topic("helsinki", "vehicle-position"), "-o", "beginning", "-c", "1", "-q")
-        assert json.loads(record)["vehicle_id"]
+        check_kcat(await run(*kcat_line(broker)))
+
+
+def kcat_line(broker: str) -> list[str]:
+    """What the README says to kcat, to this broker."""
+    (line,) = re.findall(r"^kcat .*$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    return shlex.split(line.replace("127.0.0.1:9092", broker))
+
+
+def check_kcat(said: str) -> None:
+    """One record and kcat's own remarks."""
+    (record,) = [line for line in said.splitlines() if line.startswith("{")]
+    assert json.loads(record)["vehicle_id"]
 
 
 async def check_map(site: Site, chromium: str, cities: list[str]) -> None:

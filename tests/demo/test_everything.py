@@ -145,6 +145,8 @@ async def conforms(port: int, broker: str, request: pytest.FixtureRequest) -> No
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
         site = conformance.Site(http, port)
         await conformance.check_readme(site, broker)
+        await conformance.check_openapi(site, list(SIX))
+        await conformance.check_merged(site, list(SIX))
         if SHARED.is_dir():
             standards = request.getfixturevalue("standards")
             await conformance.check_all(site, standards)
