@@ -1,15 +1,18 @@
 """Real departures on real road links: 12 runs of bus 2510 of 23 September 2020 (HFP, HSL, CC BY 4.0) on the Digiroad links of Helsinki (Fintraffic, CC BY 4.0).
 
     python benchmarks/links.py ../shared/networks/hfp_2510_2020-09-23 [HSL_linjat.zip]
+    python benchmarks/links.py --recordings HSL_linjat.zip RECORDING… [--osm EXTRACT.osm.pbf]
 
 With HSL's drawn lines the shape of line 2510 is laid onto the links and runs are followed along it, as in a city that knows its lines; without, they are matched freely, which is hard
 here: the recording has neither speed nor heading. The links cover the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the
 sums that the picture is made from, boarding included.
+The second form takes other HFP recordings trip by trip, on the streets of HSL's drawn lines or of an OSM extract.
 Those by the odometer: its reading, stretched to the length of the matched way between the run's first and last link, says when each link's end was passed.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import json
@@ -26,14 +29,16 @@ import shapely
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from connectors import recordings
 from connectors.cities import load
 from connectors.envelope import SCHEMA, Envelope, Item
 from geo import assemble, lines, polylines, shapematch, store
+from geo.build import build
 from geo.network import Network, Schedule
 from geo.project import Plane
 from models.clock import parse_ms, rfc3339
 from streams import partial as wire
-from streams.cells import DWELL, TIME
+from streams.cells import DWELL, TIME, WINDOW_MS
 from streams.ground import Ground
 from streams.observe import Observer
 
@@ -140,6 +145,52 @@ def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, floa
     )
 
 
+def recorded(ground: Ground, path: Path) -> list[Run]:
+    """The trips of a recording, on whatever streets ``ground`` has; fixes farther than 50 m from all of them are left out, trips of less than 500 m of them too."""
+    net, plane = ground.network, Plane(ground.network.crs)
+    g = net.segments.geometry
+    owner = np.repeat(np.arange(len(g)), np.diff(g.start))
+    lines_ = shapely.linestrings(np.column_stack([g.east_m, g.north_m]), indices=owner)
+    tree, row_of = shapely.STRtree(lines_), {i: k for k, i in enumerate(net.segments.segment_id)}
+    o, cells, trips = Observer(CITY, "hfp", 0, ground), {}, defaultdict(list)
+    batches = list(recordings.envelopes(recordings.read(path, CITY), CITY, ["hfp"], max_wait_ms=5000))
+    for k, (_, _, e) in enumerate(batches):
+        for record in o.feed_envelope(e, k).records.get("vehicle-position", ()):
+            p = msgspec.json.decode(record.value)
+            if {"lat_deg", "odometer_m", "route_id", "start_time"} <= p.keys():
+                trips[p["vehicle_id"], p["route_id"], p.get("direction_id"), p["start_time"]].append(p)
+        if k % 20 == 0 or k == len(batches) - 1:
+            told = wire.decode(o.flush()).rows()
+            cells.update({(int(w), int(s)): x for w, s, x in zip(told.window, told.segment, told.sums, strict=True)})
+    out = []
+    for (_, route, direction, start), positions in sorted(trips.items(), key=repr):
+        positions.sort(key=lambda p: str(p["event_time"]))
+        east, north = plane.to_plane(*(np.array([p[k] for p in positions]) for k in ("lat_deg", "lon_deg")))
+        points = shapely.points(east, north)
+        here = sorted(set(tree.query(points, "dwithin", 50.0)[0].tolist()))
+        rows = [(parse_ms(p["event_time"]), float(p["odometer_m"]), False, 0.0, 0.0) for p in positions]
+        placed = {k: (row_of[p["segment_id"]], p["offset_m"]) for k, p in enumerate(positions) if "segment_id" in p}
+        if len(here) < 20 or not placed or rows[-1][1] - rows[0][1] < 500:
+            continue
+        off = np.array([shapely.distance(points[k], lines_[placed[k][0]]) for k in here if k in placed])
+        links: list[int] = []
+        for k in sorted(placed):
+            if not links or links[-1] != placed[k][0]:
+                links.append(placed[k][0])
+        links = _with_short_ones(net, ground, links)
+        first, last = rows[0][0] // WINDOW_MS, rows[-1][0] // WINDOW_MS
+        seconds: dict[int, float] = defaultdict(float)
+        for (w, segment), x in cells.items():
+            if first <= w <= last:
+                seconds[segment] += (x[TIME] + x[DWELL]) / 1000.0
+        breaks = sum(int(net.segments.to_node[a] != net.segments.from_node[b]) for a, b in pairwise(links))
+        near = float((off <= 20.0).sum() / len(here))
+        out.append(
+            Run(f"{path.stem} {route}/{direction} {start}", len(here), near, links, breaks, *_times(net, links, placed, rows, seconds))
+        )
+    return out
+
+
 def _with_short_ones(net: Network, ground: Ground, links: list[int]) -> list[int]:
     """Between two fixes a bus passes whole links of a few metres: the way through them is the network's."""
     out = links[:1]
@@ -179,18 +230,33 @@ def _times(
     return ours, np.array([passed[j + 1] - passed[j] for j in whole]), length[[links[j] for j in whole]]
 
 
+def _print(r: Run) -> None:
+    long = r.length_m >= 50.0
+    error = np.abs(r.ours_s[long] / r.odometer_s[long] - 1)
+    print(
+        f"{r.start}: {r.fixes:,} fixes, {r.near:.1%} within 20 m; {len(r.links)} links, {r.breaks} breaks, {len(r.links) - len(set(r.links))} driven again; {long.sum()} links of 50 m or more driven "
+        f"whole: median error {np.median(error) if len(error) else np.nan:.1%}, together {r.ours_s.sum() / max(r.odometer_s.sum(), 1e-9) - 1:+.1%}",
+        flush=True,
+    )
+
+
 def main() -> None:
-    folder = Path(sys.argv[1])
-    net = network(folder, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("first", type=Path, help="folder of line 2510; with --recordings HSL's lines")
+    p.add_argument("rest", nargs="*", type=Path)
+    p.add_argument("--recordings", action="store_true")
+    p.add_argument("--osm", type=Path)
+    a = p.parse_args()
+    if a.recordings:
+        ground = Ground(build("helsinki", osm=a.osm, lines=a.first, crs="EPSG:3067"))
+        for path in a.rest:
+            for r in recorded(ground, path):
+                _print(r)
+        return
+    net = network(a.first, a.rest[0] if a.rest else None)
     ground = Ground(net)
-    for start, rows in departures(folder).items():
-        r = measure(net, ground, start, rows)
-        long = r.length_m >= 50.0
-        error = np.abs(r.ours_s[long] / r.odometer_s[long] - 1)
-        print(
-            f"{start}: {r.fixes:,} fixes, {r.near:.1%} within 20 m; {len(r.links)} links, {r.breaks} breaks, {len(r.links) - len(set(r.links))} driven again; {long.sum()} links of 50 m or more driven "
-            f"whole: median error {np.median(error):.1%}, together {r.ours_s.sum() / r.odometer_s.sum() - 1:+.1%}"
-        )
+    for start, rows in departures(a.first).items():
+        _print(measure(net, ground, start, rows))
 
 
 if __name__ == "__main__":
