@@ -44,11 +44,11 @@ class States:
 
     def __init__(self, segments: Segments, free_flow_kmh: F64, free_flow_method: list[str]) -> None:
         self._ids = segments.segment_id
-        self._keys = [i.encode() for i in segments.segment_id]
         self._head = [f'{{"segment_id":{_json(i)},"window_start":"' for i in segments.segment_id]
         self._who = [f',"represents":{_json(r)},"algorithm":"{ALGORITHM}' for r in segments.represents]
         self.profile: Profile | None = None  #: what values rest on too; said in ``algorithm``
-        self._free = [_free(v, m) for v, m in zip(free_flow_kmh.tolist(), free_flow_method, strict=True)]
+        free: dict[tuple[float, str], str] = {}  # few differ: a text for each segment would take 16 MB for 150,000
+        self._free = [free.setdefault(vm, _free(*vm)) for vm in zip(free_flow_kmh.tolist(), free_flow_method, strict=True)]
         self._length_m, self._free_flow_kmh = segments.length_m, free_flow_kmh.copy()
 
     def know_free_flow(self, row: int, kmh: float, method: str) -> None:
@@ -76,7 +76,7 @@ class States:
             np.round(e.probe_weight[at], 3).tolist(), np.round(e.loop_weight[at], 3).tolist(), np.round(e.memory_weight[at], 3).tolist(),
             np.round(e.network_weight[at], 3).tolist(), np.round(c.flow_vph, 1).tolist(), c.flow_source.tolist(), c.closed.tolist(), strict=True,
         )  # fmt: skip
-        head, who, free, ids, keys = self._head, self._who, self._free, self._ids, self._keys
+        head, who, free, ids = self._head, self._who, self._free, self._ids
         out = []
         for (
             k,
@@ -125,7 +125,7 @@ class States:
                 if network:
                     mix += f',"network":{network}'
                 text += f',"source_mix":{{{mix[1:]}}}'
-            out.append(Out(keys[k], (text + tail).encode(), start_ms, f"segment-state:{ids[k]}:{start_ms}:{revision}"))
+            out.append(Out(ids[k].encode(), (text + tail).encode(), start_ms, f"segment-state:{ids[k]}:{start_ms}:{revision}"))
         return out
 
 

@@ -28,7 +28,7 @@ from connectors.kafka import make_producer, security
 from geo.network import Network
 from models.errors import EXIT_SOFTWARE
 from models.profile import Profile
-from models.topics import MAX_MESSAGE_BYTES, partials_topic, raw_topic, state_topic
+from models.topics import partials_topic, raw_topic, state_topic
 from streams.admin import Probe, ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
@@ -46,6 +46,9 @@ from streams.writer import Writer
 log = logging.getLogger("tilannekuva.process")
 #: A connector writes what it received within 30 s or dies, so nothing with an older ingest time than this can still come into a partition that is read to its end.
 IDLE_MS = 60_000
+#: Of one partition at a time, packed bytes: a hundred full envelopes. What is fetched waits in memory, several times and unpacked, while it is worked off; a larger message
+#: comes whole all the same (KIP-74).
+FETCH_BYTES = 1024 * 1024
 TICK_S = 0.5
 PROBE_S = 5.0
 #: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
@@ -178,7 +181,7 @@ class CityWorker:
             broker_rebalance_timeout=30.0,
             broker_request_timeout=40.0,
             broker_max_poll_records=100,
-            consumer_max_fetch_size=MAX_MESSAGE_BYTES,
+            consumer_max_fetch_size=FETCH_BYTES,
             consumer_auto_offset_reset="earliest",
             stream_buffer_maxsize=64,
             stream_wait_empty=True,
