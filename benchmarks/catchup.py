@@ -1,6 +1,6 @@
 """A backlog worked off: how many times real time, and whether memory stays flat.
 
-    python benchmarks/catchup.py [--messages 1000000] [--vehicles 1500] [--json FILE]
+    python benchmarks/catchup.py [--messages 1000000] [--vehicles 1500] [--segments 150000] [--json FILE]
 
 ``--messages 10000000`` is what a worker finds after two hours' absence at HSL's peak; it takes half an hour and 3 GB of disk. The backlog is written first, then
 `tilannekuva process` works it off; its resident memory is read every second. The first quarter of the time is warming up.
@@ -29,11 +29,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--vehicles", type=int, default=1500, help="at 1 Hz each")
+    parser.add_argument("--segments", type=int, help="about so many made-up streets: 150,000 are all of Helsinki's region")
     parser.add_argument("--lines", type=Path, help="HSL's line geometries (.zip); without them the network is made up")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     city = cities.load("hsl")
-    network, folder, what = load.helsinki(city, args.lines)
+    network, folder, what = load.made(city, args.segments) if args.segments else load.helsinki(city, args.lines)
     facts: dict[str, Any] = {"machine": measure.machine(), "versions": measure.versions({"kafka": kafka_version()}), "network": what}
     measure.heading("catch-up", facts["machine"], facts["versions"])
     say(f"network   {what}")

@@ -107,6 +107,15 @@ def helsinki(city: City, lines: Path | None = None) -> tuple[Network, Path, str]
     return network, folder, what
 
 
+def made(city: City, segments: int) -> tuple[Network, Path, str]:
+    """The same of made-up streets, about ``segments`` of them."""
+    folder = CACHE / "benchmarks" / f"network-grid-{segments}"
+    if not (folder / "network.json").exists():
+        store.save(grid(city, segments, 1_000), folder)
+    network = store.load(folder)
+    return network, folder, f"{len(network.segments):,} segments, {len(network.shapes):,} shapes, made up"
+
+
 # -------------------------------------------------------------------------------------------------------------------------- logs
 
 
