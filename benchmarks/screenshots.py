@@ -17,7 +17,7 @@ from benchmarks.page import FLAGS, SOFTWARE
 from serve.gateway import make_app
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "img"
-WIDE = {"width": 1440, "height": 900}
+WIDE = {"width": 1280, "height": 760}
 PHONE = {"width": 390, "height": 844}
 READY = "() => window.tilannekuva?.map?.map.loaded() && window.tilannekuva.network !== null && window.tilannekuva.map.told.size > 100"
 CENTRE = "24.9415,60.1725,14.6"

@@ -111,7 +111,8 @@ def days(city: str, level: float, until_ms: int) -> Iterator[Record]:
         told: list[Record] = [
             AreaState(
                 **common, window_end=rfc3339(start + 60_000), km_by_los=KmByLos(A=1, B=1, C=1, D=0, E=0, F=0, unknown=0), coverage_pct=coverage, vehicles=100, segments=5000,
-                confidence=0.6, travel_time_index=round(index, 3), vehicle_km_h=round(km), delay_veh_h=round(km * (index - 1) / 38 / 60, 2),
+                confidence=0.6, travel_time_index=round(index, 3), vehicle_km_h=round(km), delay_veh_h=round(km * (index - 1) / 38),
+                vehicle_h_h=round(km * index / 38),
             )  # type: ignore[arg-type]
         ]  # fmt: skip
         if n % 5 == 4:

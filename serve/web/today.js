@@ -7,6 +7,7 @@ import { decimal, t } from "/assets/text.js";
 
 const EVERY_S = 60;
 const GAP_MS = 20 * 60000;
+const HOURLY_GAP_MS = 90 * 60000; // the usual is told hour by hour
 
 function chart(d, name, { unit, format, floor }) {
   const { now, usual, days } = d[name], values = [...now.map((p) => p[1]), ...usual.flatMap((p) => p.slice(1))], top = Math.max(...values) * 1.6; // wide bounds are cut in the drawing and told in words
@@ -19,8 +20,8 @@ function chart(d, name, { unit, format, floor }) {
   const all = [...now, ...usual], from = usual.length || last[0] - now[0][0] > 6 * 3600000 ? d.first_ms : now[0][0], to = usual.length || from === d.first_ms ? d.last_ms : Math.max(...all.map((p) => p[0])) + 60000;
   const c = new Chart({ width: 330, height: 118, first: from, last: to, low: floor ?? 0, high: Math.max(now[0].length > 2 ? top : 0, ...values, (floor ?? 0) + 0.2) * 1.05, label: `${t(name)}: ${words}` });
   c.axes(aheadMs, { count: 3, unit: unit.trim(), format });
-  c.band(usual.map(([at, , lo, hi]) => [at, lo, hi]), GAP_MS, { class: "usual-band" });
-  c.line(usual, GAP_MS, { class: "usual" });
+  c.band(usual.map(([at, , lo, hi]) => [at, lo, hi]), HOURLY_GAP_MS, { class: "usual-band" });
+  c.line(usual, HOURLY_GAP_MS, { class: "usual" });
   if (now[0].length > 2) c.band(now.map(([at, , lo, hi]) => [at, lo, Math.min(hi, top)]), GAP_MS, { class: "band" });
   c.line(now, GAP_MS, { class: "series" });
   c.mark(store.at ?? store.logMs);
