@@ -41,16 +41,30 @@ class Run:
         }
         self._flushed: dict[tuple[str, int], int] = {}
         self._offset: dict[tuple[str, int], int] = {}
+        self._waiting: dict[tuple[str, int], list[tuple[Envelope, int]]] = {}
         self._partials = 0
         self.last_ms = 0
 
     def feed(self, feed: str, partition: int, envelope: Envelope) -> Outputs:
         """One envelope of one raw partition, in the order of the log."""
+        self._take(feed, partition, envelope)
+        return self._feed((feed, partition))
+
+    def gather(self, feed: str, partition: int, envelope: Envelope) -> Outputs:
+        """As ``feed``, but the observer gets what lies between two flushes together: the same records, later by that, for half the time."""
         key = (feed, partition)
-        observer = self.observers[key]
+        self._take(feed, partition, envelope)
+        return self._feed(key) if envelope.ingest_ms - self._flushed.get(key, 0) >= FLUSH_MS else Outputs()
+
+    def _take(self, feed: str, partition: int, envelope: Envelope) -> None:
+        key = (feed, partition)
         offset = self._offset[key] = self._offset.get(key, -1) + 1
-        out = observer.feed_envelope(envelope, offset)
+        self._waiting.setdefault(key, []).append((envelope, offset))
         self.last_ms = max(self.last_ms, envelope.ingest_ms)
+
+    def _feed(self, key: tuple[str, int]) -> Outputs:
+        observer = self.observers[key]
+        out = observer.feed_envelopes(self._waiting.pop(key, []))
         if observer.log_ms - self._flushed.get(key, 0) >= FLUSH_MS:
             out.extend(self._flush(key))
         return out
@@ -58,6 +72,8 @@ class Run:
     def finish(self) -> Outputs:
         """The log has ended: time moves on until every window is final."""
         out = Outputs()
+        for key in self.observers:
+            out.extend(self._feed(key))
         end_ms = end_of_log(self.last_ms, self.observe.lateness_ms)
         for key, observer in self.observers.items():
             observer.idle(end_ms)
@@ -91,7 +107,7 @@ def end_of_log(last_ms: int, lateness_ms: int) -> int:
 def replay(run: Run, envelopes: Iterable[tuple[str, int, Envelope]], progress: Callable[[int], None] | None = None) -> Iterator[Outputs]:
     """Outputs of a whole log, envelope by envelope, and those of its end. ``progress`` gets the log time, milliseconds."""
     for feed, partition, envelope in envelopes:
-        out = run.feed(feed, partition, envelope)
+        out = run.gather(feed, partition, envelope)
         if progress is not None:
             progress(envelope.ingest_ms)
         if out.records:
