@@ -130,6 +130,7 @@ soak-hour: venv kafka
 
 accuracy: venv
 	$(BIN)/python benchmarks/accuracy.py $(ARGS)
+	$(BIN)/python -m commands.data_card
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
