@@ -330,7 +330,7 @@ def _instants(texts: list[str]) -> tuple[I64, list[int]]:
         joined.count("-") == 2 * len(texts)
         and joined.count("Z") == len(texts)
         and "+" not in joined
-        and all((len(t) == 24 or len(t) == 20) and t[10] == "T" and t[-1] == "Z" for t in texts)
+        and all((len(t) == 24 or len(t) == 20) and t[10] == "T" and t[-1] == "Z" and t[4] == t[7] == "-" for t in texts)
     ):
         try:
             return np.array([t[:-1] for t in texts], dtype="datetime64[ms]").astype(np.int64), []

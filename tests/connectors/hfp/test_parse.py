@@ -305,3 +305,9 @@ def test_requests_for_priority_and_their_answers_name_the_junction_and_what_beca
     ).vehicles  # fmt: skip
     assert v is not None
     assert v.signal == {1: ("3230", "requested"), 2: ("3230", "granted"), 3: ("3230", "refused"), 4: ("", "requested")}
+
+
+@pytest.mark.filterwarnings("error")
+def test_dashes_of_another_time_do_not_make_a_zone_of_this_one() -> None:
+    parsed = parse((TOPIC, vp(tst="2026-03-10T05:30:00-002Z")), (TOPIC, vp(tst="20260-3310T05:30:00Z")))
+    assert [(r.index, r.field) for r in parsed.rejects] == [(0, "tst"), (1, "tst")]
