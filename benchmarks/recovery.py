@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import tempfile
 import time
@@ -92,7 +93,7 @@ async def measure(vehicles: int, segments: int, bootstrap: str, folder: Path) ->
                 await snapshots.write(writer, Snapshot(step.owner, step.offset, state, k), 0)
                 await writer.settle()
             result[name] = {"state_mb": round(len(state) / 1e6, 2)}
-        begin_all = time.perf_counter()
+        begin_all, cpu_s = time.perf_counter(), time.process_time()
         for name, step in zip(("observe", "fuse"), steps(), strict=True):
             begin = time.perf_counter()
             found = await snapshots.read(step.owner)
@@ -100,6 +101,8 @@ async def measure(vehicles: int, segments: int, bootstrap: str, folder: Path) ->
             step.restore(found[0].state)
             result[name] |= {"read_s": round(read - begin, 3), "restore_s": round(time.perf_counter() - read, 3)}
         result["recovery_s"] = round(time.perf_counter() - begin_all, 2)
+        result["recovery_cpu_s"] = round(time.process_time() - cpu_s, 2)
+        result["load"] = round(os.getloadavg()[0], 1)
     finally:
         await producer.stop()
     return result

@@ -45,11 +45,12 @@ class Town:
     partitions: int = 2
     lines: list[world.Line] = field(default_factory=list)
     network: Network = field(default_factory=world.network)
+    name: str = "toytown"
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.city_file = world.write_city(self.folder, partitions=self.partitions)
-        self.city: City = world.city(self.folder, partitions=self.partitions)
+        self.city_file = world.write_city(self.folder, self.name, self.partitions)
+        self.city: City = world.city(self.folder, self.name, self.partitions)
         self.network_folder = self.folder / "network"
         store.save(self.network, self.network_folder)
         self.recording = world.write_recording(self.lines, self.folder / "recording")
