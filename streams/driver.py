@@ -210,6 +210,8 @@ class DriverSettings:
     max_pending: int = 2_000
     #: Messages fed to the step at once while more are waiting. More: less cost a message in catching up, and more to lose time with in one go.
     together: int = 16
+    #: A hand that took longer than this, seconds, is followed by one of half as many, down to one: a slow broker holds nothing up for a minute, which would count as a stall.
+    slow_s: float = 2.0
 
 
 @dataclass
@@ -229,6 +231,7 @@ class PartitionDriver:
         self.sequence = 0  #: of the next snapshot
         self.last_snapshot_s = self.now_s()
         self.every_s = self.settings.snapshot_s
+        self.together = self.settings.together  #: fewer while the sink is slow
         self.fed = 0
         self.skipped = 0
         self.closed = False
@@ -294,7 +297,7 @@ class PartitionDriver:
                     self.pending.append(message)
                 return
             self.held.append(message)
-            if not more or len(self.held) >= self.settings.together:
+            if not more or len(self.held) >= self.together:
                 await self._drain()
 
     def _last(self) -> int:
@@ -308,7 +311,10 @@ class PartitionDriver:
         """Feed what is held."""
         held, self.held = self.held, []
         if held:
+            began_s = self.now_s()
             await self._process([Logged(m.value, m.offset, m.timestamp_ms) for m in held])
+            slow = self.now_s() - began_s > self.settings.slow_s
+            self.together = max(1, self.together // 2) if slow else min(self.settings.together, self.together * 2)
             self.pending += held
             if len(self.pending) >= self.settings.max_pending:
                 await self._snapshot()

@@ -173,6 +173,29 @@ async def test_a_full_hand_is_made_durable_without_waiting_for_the_ticker(make, 
     assert sum(x.startswith("ack") for x in sink.done) == 20
 
 
+async def test_while_the_sink_is_slow_fewer_messages_are_taken_in_hand_and_the_same_comes_out(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
+    calm, sink, clock, hands = Sink(), Sink(), [0.0], list[int]()
+    await feed(driver(make, calm), calm, raw)
+    slow_s = [5.0]
+    write = sink.write
+
+    async def slowly(outputs: Outputs) -> None:
+        clock[0] += slow_s[0]
+        await write(outputs)
+
+    sink.write = slowly  # type: ignore[method-assign]
+    d = PartitionDriver(make, sink, lambda: clock[0])
+    for offset, value in enumerate(raw):
+        slow_s[0] = 5.0 if offset < len(raw) // 2 else 0.0
+        before = d.fed
+        await d.feed(Message(offset, value, sink), more=offset + 1 < len(raw))
+        if d.fed > before:
+            hands.append(d.fed - before)
+    assert hands[:5] == [16, 8, 4, 2, 1]
+    assert 16 in hands[5:]
+    assert sink.values == calm.values
+
+
 async def test_a_large_state_is_written_less_often(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
     sink = Sink()
     d = driver(make, sink, snapshot_s=1.0, snapshot_s_mb=1000.0)
