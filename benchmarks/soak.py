@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of workers")
     parser.add_argument("--changes", type=int, default=8, help="workers added or removed")
     parser.add_argument("--restarts", type=int, default=1, help="SIGKILLs of the broker")
-    parser.add_argument("--freezes", type=int, default=4, help="SIGSTOPs of workers for longer than their session")
+    parser.add_argument("--freezes", type=int, default=0, help="SIGSTOPs of workers for longer than their session")
     parser.add_argument("--seconds", type=float, default=480.0, help="how long the input takes at least")
     parser.add_argument("--poison", type=float, default=0.01, help="share of broken messages")
     parser.add_argument("--seed", type=int, default=1)

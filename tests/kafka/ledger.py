@@ -23,7 +23,7 @@ class Plan:
     kills: int = 3  #: SIGKILLs of workers, at random moments
     changes: int = 2  #: workers added or removed (SIGTERM), 1 to 4 at a time
     restarts: int = 1  #: SIGKILLs of the broker
-    freezes: int = 1  #: SIGSTOPs of workers for longer than their session: zombies
+    freezes: int = 0  #: SIGSTOPs of workers for longer than their session: zombies
     seconds: float = 60.0  #: how long the input takes at least
 
 

@@ -102,6 +102,6 @@ async def test_a_broker_that_goes_and_comes_back_and_a_cut_network_lose_and_chan
             await fleet.stop()
         finally:
             fleet.end()
-        await process(town, address, prefix, workers=2)
+        await process(town, address, prefix, workers=2, patience_s=4 * PATIENCE_S)
         compare(town.offline(prefix, max_items=1), await written(town, address, prefix))
         await proxy.stop()
