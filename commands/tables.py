@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -111,16 +112,38 @@ def catalog(names: tuple[str, ...], url: str, form: str, broker: str, prefix: st
 @click.option(
     "--csv",
     "file",
-    required=True,
     type=click.File("r", encoding="utf-8-sig"),
     help="Rows with category, fuel, segment, euro, technology, pollutant, speed_kmh, road_slope, load, mode.",
 )
-def factors(file: Any) -> None:
-    """Emission factors by row: the same rows come back with value, unit, row_id and guard."""
+@click.option("--city", help="What `factor_rows` in this city's emission records stands for: its fleet and every coefficient row, as JSON.")
+@click.option("--on", type=click.DateTime(["%Y-%m-%d"]), help="With --city: the day; default: today.")
+def factors(file: Any, city: str | None, on: datetime | None) -> None:
+    """Emission factors: of rows of a CSV file, which come back with value, unit, row_id and guard; or the rows behind the records of a city."""
     import csv
+    import json
 
     from models.emissions import csv_rows
 
+    if (file is None) == (city is None):
+        raise ConfigError("command line", "factors", "", "either --csv or --city")
+    if city is not None:
+        from models.emissions.cold import DEFAULT_TEMPERATURE_C
+        from models.emissions.fleet import fleet_of
+        from models.emissions.rates import Conditions
+        from streams.emissions import EmissionSettings
+        from streams.fleets import listed, rates
+
+        c, day = load_city(city), (on or datetime.now(UTC)).date()
+        made = rates(
+            fleet_of(c.name, day),
+            c.name,
+            day,
+            Conditions(DEFAULT_TEMPERATURE_C[day.month - 1], "default", hbefa_weight=EmissionSettings().hbefa_weight),
+            None,
+            c.powertrain_register.classes(),
+        )
+        click.echo(json.dumps(listed([made]), indent=1, sort_keys=True))
+        return
     try:
         csv_rows.run(file, sys.stdout)
     except (ValueError, csv.Error) as e:

@@ -41,7 +41,7 @@ class Emission(Record, frozen=True, kw_only=True):
     energy: Quantity  #: MJ/h, at the tank or battery
     fleet_mix: str  #: name and date of validity of the fleet
     factor_set: str  #: version of the factor tables; "+hbefa4:w": leaning by w towards the second model
-    factor_rows: str  #: digest of the ids of the coefficient rows behind the values; a replay lists them
+    factor_rows: str  #: digest of the ids of the coefficient rows behind the values; `tilannekuva factors --city` lists them
     scope: str  #: what the values cover
     temperature_c: float  #: of the air, for cold starts
     temperature_source: TemperatureSource  #: measured: median of the city's road weather stations; default: usual for the month

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from models.emissions.fleet import STREAMS, Fleet, Vehicle, composition, fleet_o
 from models.emissions.flow import ROAD_CLASSES
 from models.emissions.lookup import is_electric, resolve
 from models.emissions.rates import OUTPUTS, Conditions, RateTable, rate_table
+from models.emissions.spread import second_opinion
 
 #: Name of the transit stream of any fleet, here.
 TRANSIT: Final = "transit"
@@ -63,6 +64,15 @@ class Rates:
     def row_ids(self) -> dict[str, list[str]]:
         """Coefficient rows behind each stream."""
         return {stream: list(ids) for stream, ids in self.table.row_ids.items()}
+
+
+def listed(found: Iterable[Rates]) -> dict[str, Any]:
+    """What ``factor_rows`` of emission records stands for, by that digest: fleet, factor set, coefficient rows by stream, and the spread of the second opinion."""
+    second = {pollutant: o._asdict() for pollutant, o in second_opinion().items()}
+    return {
+        r.factor_rows: {"fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "rows": r.row_ids(), "second_opinion": second}
+        for r in found
+    }
 
 
 def split(fleet: Fleet, city: str, on: date, classes: Iterable[tuple[str, str]] = ()) -> tuple[Fleet, list[str]]:

@@ -23,7 +23,6 @@ from geo.store import segments_geojson
 from models.clock import rfc3339
 from models.emissions.fleet import read_fleet
 from models.emissions.lookup import NoSuchRow
-from models.emissions.spread import second_opinion
 from models.errors import ConfigError
 from models.explain import STANDS, Evidence, decode
 from models.profile import Profile
@@ -33,7 +32,7 @@ from streams.admin import ensure_topics
 from streams.archive_log import ArchivedLog, is_archive
 from streams.bar import Bar
 from streams.emissions import EmissionSettings
-from streams.fleets import split
+from streams.fleets import listed, split
 from streams.fuse import FuseSettings
 from streams.ground import ObserveSettings
 from streams.offline import Run, end_of_log
@@ -129,11 +128,7 @@ def to_folder(
             for product, outs in out.records.items():
                 sink.add(product, outs)
     sink.close(("segment-state", "vehicle-position", "sensor-observation", "feed-health", "dead-letter", "late", *EMISSIONS))
-    second = {pollutant: o._asdict() for pollutant, o in second_opinion().items()}
-    factors = {
-        r.factor_rows: {"fleet_mix": r.fleet_mix, "factor_set": r.table.factor_set, "rows": r.row_ids(), "second_opinion": second}
-        for r in run.fuser.emitter.rates()
-    }
+    factors = listed(run.fuser.emitter.rates())
     (folder / "emission-factors.json").write_text(json.dumps(factors, indent=1, sort_keys=True) + "\n")
     (folder / "segments.geojson").write_bytes(segments_geojson(network))
     summary: dict[str, Any] = {

@@ -107,3 +107,18 @@ def check_differences(a: Path, b: Path, to: Path) -> None:
 def test_a_parameter_that_is_none_is_named(key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         changed(Parameters(), {key: 1})
+
+
+def test_the_rows_behind_a_digest_are_listed_for_those_who_only_subscribe(tmp_path: Path) -> None:
+    recording = world.write_recording(world.recording(seconds=200), tmp_path / "recording")
+    city = world.city(tmp_path)
+    replays.to_folder([recording], city, world.network(), tmp_path / "run", simulated=True)
+    asked = CliRunner().invoke(cli, ["factors", "--city", str(world.write_city(tmp_path)), "--on", "2026-03-10"])
+    assert asked.exit_code == 0, asked.output
+    told = json.loads(asked.output)
+    listed = json.loads((tmp_path / "run" / "emission-factors.json").read_text())
+    said = pq.read_table(tmp_path / "run" / "emission-area.parquet")["factor_rows"].to_pylist()
+    assert set(said) == set(told)
+    assert told == {digest: listed[digest] for digest in told}
+    assert all(rows for entry in told.values() for rows in entry["rows"].values())
+    assert CliRunner().invoke(cli, ["factors"]).exit_code == 78
