@@ -45,7 +45,8 @@ segment in one minute is mostly the red light it met; sums over the street are n
 - The car truth of one minute rests on few cars; the confidence is fitted half to single minutes and half to five, and lies between the two.
 - A blocked lane (minute 42 of each run) does not show in the streams: see the tables of what vehicles and sites on that edge said before it and while it lasted. The true mean of the edge falls
   because the standing vehicle is counted: without it the cars drive as fast as before, since the lane beside it takes all of them (250 to 300 an hour), no queue grows upstream, and sites tell
-  of directions, not of lanes. Nothing that is observed differs from the minutes before, so no detector can tell it from them without inventing events elsewhere. What the detector tells are queues that form; it publishes them as situations with their evidence (`streams/incidents.py`).
+  of directions, not of lanes. How little differs, and what a change detector on the loops makes of
+  it: [accuracy-matching.md](accuracy-matching.md). What the detector tells are queues that form; it publishes them as situations with their evidence (`streams/incidents.py`).
 """
 
 
