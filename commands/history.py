@@ -93,7 +93,7 @@ def archive(
 @with_profile
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE",
-    help="Replace a parameter (fusion.half_life_s=120, emissions.fleet_year=2030; docs/settings.md lists them) or a value of the city file.",
+    help="Replace a parameter (fusion.half_life_s=120, emissions.fleet_year=2020; docs/settings.md lists them) or a value of the city file.",
 )  # fmt: skip
 @click.pass_context
 def replay(
