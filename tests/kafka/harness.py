@@ -118,10 +118,28 @@ class Worker:
         return "\n".join([*(line for line in text.splitlines() if '"critical"' in line), text[-3000:]])
 
 
-async def produce(town: Town, bootstrap: str, run: str, *, max_items: int = 200, speed: float | None = None) -> str:
+class Drip(asyncio.Event):
+    """Lets a few envelopes of a replay through at a time, as a feed does, until it is set: then the rest."""
+
+    def __init__(self, envelopes: int = 2) -> None:
+        super().__init__()
+        self.envelopes = self._left = envelopes
+
+    def is_set(self) -> bool:
+        if super().is_set():
+            return True
+        self._left -= 1
+        if self._left < 0:
+            self._left = self.envelopes
+        return self._left < self.envelopes
+
+
+async def produce(
+    town: Town, bootstrap: str, run: str, *, max_items: int = 200, speed: float | None = None, go: asyncio.Event | None = None
+) -> str:
     """The recording onto raw topics; returns the prefix."""
     await replays.to_kafka(
-        [town.recording], town.city, bootstrap, run, speed=speed, max_items=max_items, simulated=False, stop=asyncio.Event()
+        [town.recording], town.city, bootstrap, run, speed=speed, max_items=max_items, simulated=False, stop=asyncio.Event(), go=go
     )
     return f"replay.{run}."
 

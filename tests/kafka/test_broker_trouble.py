@@ -15,8 +15,8 @@ from aiokafka.errors import KafkaError
 
 from deploy.kafka.broker import KafkaBroker
 from models.topics import open_topic
-from streams.admin import Probe
-from tests.kafka.harness import PATIENCE_S, Town, committed_is_out, compare, end, process, produce, written
+from streams.admin import Probe, ensure_topics
+from tests.kafka.harness import PATIENCE_S, Drip, Town, committed_is_out, compare, end, process, produce, written
 from tests.kafka.ledger import Fleet, Result
 from tests.kafka.proxy import Proxy
 from tests.streams import world
@@ -27,7 +27,7 @@ CUT_S = float(os.environ.get("NETWORK_CUT_S", "10"))
 FROZEN_S = float(os.environ.get("BROKER_FROZEN_S", "5"))
 
 
-async def progress(fleet: Fleet, address: str, topic: str) -> tuple[float, float]:
+async def progress(fleet: Fleet, address: str, topic: str, feeding: asyncio.Task[str]) -> tuple[float, float]:
     """Until new positions have come out, and more is committed than before; how many seconds each took."""
     probe = Probe(address, f"{fleet.prefix}tilannekuva-{fleet.town.city.name}")
     await probe.start()
@@ -35,6 +35,7 @@ async def progress(fleet: Fleet, address: str, topic: str) -> tuple[float, float
         began, before, positions_s = time.monotonic(), None, None
         end_before = await end(address, topic)
         while (passed_s := time.monotonic() - began) < PATIENCE_S:
+            assert not feeding.done(), "the whole log was fed before the last trouble: make it longer"
             fleet.revive()
             await asyncio.sleep(1)
             try:
@@ -82,25 +83,30 @@ async def test_a_broker_that_goes_and_comes_back_and_a_cut_network_lose_and_chan
         troubles: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("a clean restart", restart), ("kill -9", kill), (f"frozen for {FROZEN_S:g} s", freeze), (f"a cut of {CUT_S:g} s", swallow), ("all connections broken", proxy.cut),
         ]  # fmt: skip
-        prefix = await produce(town, address, "trouble", max_items=1)
+        prefix, drip = "replay.trouble.", Drip()
+        await ensure_topics(address, town.city, prefix)
         observed = town.observed(prefix, max_items=1)
+        feeding = asyncio.create_task(produce(town, address, "trouble", max_items=1, go=drip))  # lives through all of it
         topic = open_topic("toytown", "vehicle-position", prefix)
         fleet = Fleet(town, address, prefix, Result())
         try:
             fleet.add()
-            await progress(fleet, address, topic)
+            await progress(fleet, address, topic, feeding)
             for what, trouble in troubles:
                 exits = fleet.result.exits.total()
                 await trouble()
-                positions_s, commits_s = await progress(fleet, address, topic)
+                positions_s, commits_s = await progress(fleet, address, topic, feeding)
                 committed = await committed_is_out(town, address, prefix, observed)
                 ended = fleet.result.exits.total() - exits
                 sys.stdout.write(
                     f"{what}: new positions {positions_s:.0f} s and commits {commits_s:.0f} s after the return, {ended} workers ended and were started again; "
                     f"{committed} raw messages committed, all of them out\n"
                 )
+            drip.set()
+            await feeding
             await fleet.stop()
         finally:
+            feeding.cancel()
             fleet.end()
         await process(town, address, prefix, workers=2, patience_s=4 * PATIENCE_S)
         compare(town.offline(prefix, max_items=1), await written(town, address, prefix))
