@@ -7,7 +7,6 @@ vehicle, then the second, ...), each round vectorised over vehicles.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,10 @@ import msgspec
 import numpy as np
 
 from connectors.cities import City
-from connectors.columns import I64, Parsed, Reject, Trip, VehicleColumns
+from connectors.columns import I64, Parsed, Reject, VehicleColumns
 from connectors.envelope import Envelope, Item
 from connectors.families import Remembers, parser
-from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE
+from geo.matching import NOT_ON_STREETS
 from geo.network import F64, I8, Bool
 from geo.track import NEVER, Tracker
 from models.records import Situation
@@ -34,6 +33,7 @@ from streams.notices import Notices
 from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import Where, dead_letters, late_records, positions
+from streams.routes import Routes
 from streams.sameness import heard_names, names
 from streams.sensors import Sensors
 from streams.sides import Sides
@@ -88,7 +88,7 @@ class Observer:
         self._named: set[tuple[str, int]] = set()  #: situations told of, by their names, and the period
         self._heard: list[I64] = []  #: slot and period of ingest time, in one number each
         self._cells = concat([])
-        self._route_of: dict[Trip, tuple[int, int, bool, int]] = {}
+        self.routes = Routes(self.network.schedule)
 
     # ------------------------------------------------------------------ feeding
 
@@ -208,7 +208,7 @@ class Observer:
         self._forget(unheard)
         m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
-        m.shape, m.profile, m.counts, m.trip = self._routes([c.trip[i] for i in kept])
+        m.shape, m.profile, m.counts, m.trip = self.routes.of([c.trip[i] for i in kept])
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
@@ -337,35 +337,6 @@ class Observer:
         """Keep the contributions whose window was still open when their event was received."""
         open_ = (sums.window + 1) * WINDOW_MS + self.settings.lateness_ms >= _by(sums.who, slots, ingest_ms)
         self._new_rows.append(Rows(sums.window[open_], sums.segment[open_], sums.who[open_], sums.sums[open_]))
-
-    def _routes(self, trips: list[Trip]) -> tuple[I64, I8, Bool, I64]:
-        """Of each event's trip: shape (-1 none), who may drive where, whether its speed tells of traffic, and a number that tells it from others."""
-        cache = self._route_of
-        if len(cache) > 20_000:
-            cache.clear()
-        here: dict[int, tuple[int, int, bool, int]] = {}  # a parser gives events of one trip the same object: its fields are compared once
-        found = []
-        for trip in trips:
-            known = here.get(id(trip))
-            if known is None:
-                known = cache.get(trip)
-                if known is None:
-                    known = cache[trip] = self._route(trip)
-                here[id(trip)] = known
-            found.append(known)
-        shape, profile, counts, number = zip(*found, strict=True) if found else ((), (), (), ())
-        return np.array(shape, np.int64), np.array(profile, np.int8), np.array(counts, np.bool_), np.array(number, np.int64)
-
-    def _route(self, trip: Trip) -> tuple[int, int, bool, int]:
-        """Only a trip under way follows its shape, and only its driving tells of traffic: before it and after it a vehicle waits where it likes."""
-        profile = PROFILE_OF_MODE.get(trip.mode, NOT_ON_STREETS)
-        number = zlib.crc32(repr((trip.trip_id, trip.route_id, trip.direction_id, trip.operating_day, trip.start_time)).encode())
-        if trip.phase != "ongoing" or profile == NOT_ON_STREETS:
-            return -1, profile, False, number
-        shape = self.network.schedule.shape_of(
-            trip_id=trip.trip_id, route_id=trip.route_id, direction_id=trip.direction_id, start_time=trip.start_time
-        )
-        return shape, profile, True, number
 
     # -------------------------------------------------------------------- sums
 

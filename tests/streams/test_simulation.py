@@ -91,13 +91,17 @@ def test_a_worker_that_dies_at_any_await_loses_doubles_and_changes_nothing(tmp_p
     case = make_case(tmp_path, 2, 64)
     calm = Simulation(case, seed=0, disturbances=0).run()
     places: dict[Place, list[tuple[int, int]]] = {}
-    for seed in range(1, 41):
+    known, missing = awaits(), set[tuple[str, str]]()
+    for seed in range(1, 201):  # some places are rare: more seeds until all were passed
         simulation = Simulation(case, seed, disturbances=6, reference=calm)
         simulation.run()
         for place, points in simulation.places.items():
             places.setdefault(place, []).extend((seed, k) for k in points)
-    known, seen = awaits(), {name for place in places for name in place}
-    assert set(known.values()) - {what for name, what in known.items() if name in seen} == NOT_DIED_AT
+        seen = {name for place in places for name in place}
+        missing = set(known.values()) - {what for name, what in known.items() if name in seen}
+        if seed >= 40 and missing == NOT_DIED_AT:
+            break
+    assert missing == NOT_DIED_AT
     for place, points in places.items():
         for seed, k in points[:: max(1, len(points) // POINTS)][:POINTS]:
             simulation = Simulation(case, seed, disturbances=6, reference=calm, crash_at=k)
