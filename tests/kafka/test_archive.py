@@ -89,7 +89,7 @@ async def talking(town: Town, kafka: str, prefix: str) -> AsyncIterator[None]:
 
     async def talk() -> None:
         for n in range(100_000):
-            times = [MIDNIGHT_MS - 300_000 + (n * 20 + k) * 37 for k in range(20)]
+            times = [MIDNIGHT_MS - 30_000 + (n * 20 + k) * 37 for k in range(20)]
             out = Outputs()
             for k, t in enumerate(times):
                 record = VehiclePosition(
