@@ -68,10 +68,9 @@ class HmmSettings:
     beyond_m: float = 5.0
     #: Standard deviation of the GNSS along the street, metres: a weight of the filter along the way.
     along_sigma_m: float = 10.0
-    #: Standard deviation of the mean of two reported speeds, m/s: the other weight.
+    #: Standard deviation of the mean of two reported speeds, m/s: the other weight. An odometer tells only how long the way was: in this filter, at one fix in 30 s,
+    #: its scale error costs 3 points of right ways.
     speed_sigma_mps: float = 1.0
-    #: Variance of the way that an odometer tells, which is taken before speeds, square metres a metre.
-    odometer_m2_per_m: float = 0.1
     #: A vehicle's own fixes tell how noisy they are, as a mean of squared distances from their streets that forgets over this time, seconds ...
     learn_s: float = 60.0
     #: ... and what exceeds the square of this, metres, widens the sigmas across and along.
@@ -244,7 +243,7 @@ class FreeMatcher:
         going_on = np.isfinite(arrived + emission).any(axis=1)
         cost = np.where(going_on[:, None], arrived + emission, emission)
         offset, variance, beyond = self._along(
-            slot, segment, raw, origin, length[rows[:, None], origin, columns], going_on & ~late, still, speed_mps, driven, dt_s, noise
+            slot, segment, raw, origin, length[rows[:, None], origin, columns], going_on & ~late, still, speed_mps, dt_s, noise
         )
         cost = cost + beyond
         best = np.argmin(cost, axis=1)
@@ -257,7 +256,10 @@ class FreeMatcher:
         on = matched & going_on & ~late
         to_segment, to_offset = np.where(matched, segment[rows, best], -1), np.where(matched, offset[rows, best], np.nan)
         came = origin[rows, best]
-        traversals, to_offset = self._account(slot, profile, on, came, along[rows, came, best], to_segment, to_offset, t_ms, straight, beta)
+        traversals, to_offset, lost = self._account(
+            slot, profile, on, came, along[rows, came, best], to_segment, to_offset, t_ms, straight, way, beta
+        )
+        started[lost] = True
 
         write = np.flatnonzero(matched & ~late)
         w = slot[write]
@@ -306,7 +308,6 @@ class FreeMatcher:
         on: Bool,
         still: Bool,
         speed_mps: F64,
-        driven_m: F64,
         dt_s: F64,
         noise_m2: F64,
     ) -> tuple[F64, F64, F64]:
@@ -321,11 +322,10 @@ class FreeMatcher:
         s = self.settings
         came = slot[:, None]
         measured = length + (self._raw[came, origin] - self._offset[came, origin])
-        counted = np.isfinite(driven_m)
-        expected = np.where(counted, driven_m, 0.5 * (speed_mps + self._speed[slot]) * dt_s)[:, None]
-        tells = np.isfinite(expected)
-        spread = s.speed_sigma_mps * dt_s
-        spread = np.sqrt(np.where(counted, s.odometer_m2_per_m * np.where(counted, driven_m, 0.0) + 1.0, spread * spread))[:, None]
+        mean = (0.5 * (speed_mps + self._speed[slot]))[:, None]
+        tells = np.isfinite(mean)
+        expected = mean * dt_s[:, None]
+        spread = (s.speed_sigma_mps * dt_s)[:, None]
         predicted_variance = self._variance[came, origin] + spread * spread
         noise = (s.along_sigma_m * s.along_sigma_m + noise_m2)[:, None]
         gain = predicted_variance / (predicted_variance + noise)
@@ -341,9 +341,21 @@ class FreeMatcher:
         return offset, np.where(follows, variance, noise), np.where(follows & tells, outside, 0.0)
 
     def _account(
-        self, slot: I64, profile: I8, on: Bool, came: I64, along: Bool, to_segment: I64, to_offset: F64, t_ms: I64, straight: F64, beta: F64
-    ) -> tuple[Traversals, F64]:
-        """The way since the last match, from where the accounted path ended, and the offset where it ends now: vehicles never go backwards.
+        self,
+        slot: I64,
+        profile: I8,
+        on: Bool,
+        came: I64,
+        along: Bool,
+        to_segment: I64,
+        to_offset: F64,
+        t_ms: I64,
+        straight: F64,
+        way: F64,
+        beta: F64,
+    ) -> tuple[Traversals, F64, I64]:
+        """The way since the last match, from where the accounted path ended, and the offset where it ends now: vehicles never go backwards. And the fixes to which no way
+        leads after all, from where the filter along the way put the vehicle (the ways that were compared led from where it was seen): their path starts anew.
 
         If the best candidate does not follow from there (the path before was mistaken), the way begins at the candidate that it does follow
         from, ``came``. ``along``: the vehicle stayed on that candidate's segment.
@@ -359,7 +371,7 @@ class FreeMatcher:
             some = at[rows]
             return find_ways(
                 self.graph, profile[some], start[rows], start_offset[rows], target[rows], target_offset[rows],
-                reach_m=_reach(straight[some]), expected_m=straight[some], beta_m=beta[some], turn_cost=s.turn_cost, back_m=s.back_m,
+                reach_m=_reach(np.maximum(straight, way)[some]), expected_m=straight[some], beta_m=beta[some], turn_cost=s.turn_cost, back_m=s.back_m,
             )  # fmt: skip
 
         odd = start != here
@@ -381,7 +393,7 @@ class FreeMatcher:
         traversals = expand(walked, v, self._t_ms[v], t_ms[at])
         end_offset = to_offset.copy()
         end_offset[at] = target_offset
-        return traversals, end_offset
+        return traversals, end_offset, at[found.kind < 0]
 
 
 def _reach(straight_m: F64) -> F64:
