@@ -13,7 +13,8 @@ from connectors import recordings
 from streams import driver, recovery
 from streams.driver import DriverSettings, PartitionDriver
 from tests.streams import world
-from tests.streams.simulator import Broker, Case, Place, Simulation, Violation, small_chunks
+from tests.streams.simulated import Broker, Case, Violation
+from tests.streams.simulator import Place, Simulation, small_chunks
 
 #: ``SIMULATION_SEEDS=5000 pytest tests/streams/test_simulation.py`` for a long look.
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
