@@ -37,6 +37,10 @@ class CellSettings:
     end_m: float = 60.0
     #: Slower than this counts as standing, metres per second.
     still_mps: float = 0.6
+    #: Between two fixes at least this far apart, milliseconds, a bus that boards both drives and stands ...
+    long_ms: int = 4_000
+    #: ... and drives at about this speed: braking to a stop or pulling away, metres per second (1 m/s2 to and from 10 m/s).
+    calling_mps: float = 5.0
 
 
 @dataclass(slots=True)
@@ -113,12 +117,24 @@ class Pieces:
         out: Bool = on & (segment == self.end_segment[at]) & (segment >= 0) & (np.abs(self.end_m[at] - offset_m) <= self.settings.end_m)
         return out
 
-    def rows(self, who: I64, shape: I64, s0_mm: I64, s1_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool) -> Rows:
+    def rows(
+        self, who: I64, shape: I64, s0_mm: I64, s1_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool, arrived: Bool | None = None
+    ) -> Rows:
         """Contributions of n steps: from s0 at t0 to s1 >= s0 at t1 > t0, at even speed in between.
+
+        A long step of a bus that boards is two: it drives to its stop and stands (``arrived``: it boards at the end of the step), or stands and pulls away.
 
         Distance and time of a step are shared out over the pieces it crosses so that the shares add up to the whole, to the millimetre and millisecond;
         what falls into a gap of the shape belongs to no segment. A standing step (s0 = s1) gives its time to the piece it stands on.
         """
+        if arrived is not None:
+            stands = self._stands(s1_mm - s0_mm, t1_ms - t0_ms, boarding)
+            if stands.any():
+                at_end = stands * arrived
+                drive = self.rows(who, shape, s0_mm, s1_mm, t0_ms + stands - at_end, t1_ms - at_end, boarding & (stands == 0))
+                k = np.flatnonzero(stands)
+                where, since = np.where(arrived, s1_mm, s0_mm)[k], np.where(arrived, t1_ms - stands, t0_ms)[k]
+                return concat([drive, self.rows(who[k], shape[k], where, where, since, since + stands[k], boarding[k])])
         g0, g1 = self.base_mm[shape] + s0_mm, self.base_mm[shape] + s1_mm
         first = np.searchsorted(self.end_mm, g0, side="right")
         if len(self.end_mm):  # who stands where a shape or a piece before a gap ends stands on that piece
@@ -142,6 +158,13 @@ class Pieces:
         step, piece, ta, tb, dist = step[ok], piece[ok], ta[ok], tb[ok], (x1 - x0)[ok]
         slow = (g1 - g0) <= (self.settings.still_mps * (t1_ms - t0_ms)).astype(np.int64)
         return self._split(who[step], self.segment[piece], ta, tb, dist, self.near[piece], boarding[step], slow[step])
+
+    def _stands(self, dist_mm: I64, time_ms: I64, boarding: Bool) -> I64:
+        """Of steps, the time that is boarding though the step is not slow as a whole, milliseconds, less than all of it."""
+        cfg = self.settings
+        drives_ms = (dist_mm / cfg.calling_mps).astype(np.int64) + 1
+        mixed = boarding & (time_ms >= cfg.long_ms) & (dist_mm > (cfg.still_mps * time_ms).astype(np.int64))
+        return np.where(mixed, np.maximum(time_ms - drives_ms, 0), 0)
 
     def free_rows(self, who: I64, segment: I64, dist_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool) -> Rows:
         """Contributions of n traversals of free matching: on one segment each, from t0 to t1. Stop zones are not known there."""

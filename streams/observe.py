@@ -272,6 +272,7 @@ class Observer:
         doors = np.where(c.doors_open[i] >= 0, c.doors_open[i], before_doors)
         at_stop = c.at_stop[i]
         boarding = (doors == 1) | (before_doors == 1) | ((at_stop == 1) & (before_stop == 1))
+        arrived = (doors == 1) | ((before_doors != 1) & (at_stop == 1))
         self.vehicles.doors[s], self.vehicles.at_stop[s] = doors, at_stop
         other = m.trip[rows] != self.vehicles.trip[s]
         self.tracker.reset(s[other])  # another trip begins where it begins, also on the same shape
@@ -290,7 +291,7 @@ class Observer:
             self.vehicles.unshaped[s[p.on]] = False
             k = p.step & m.counts[rows]
             if k.any():
-                sums = self.pieces.rows(s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k])
+                sums = self.pieces.rows(s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k])
                 self._keep_open(sums, s[k], ingest_ms[k])
         off = np.flatnonzero(~p.on)
         if off.size:

@@ -111,6 +111,40 @@ def test_boarding_is_dwell_and_never_traffic_but_driving_with_open_doors_is_traf
     assert (r.sums[:, DWELL].sum(), r.sums[:, TIME].sum(), r.sums[:, DIST].sum()) == (0, 10_000, 100_000)
 
 
+@settings(max_examples=100, deadline=None)
+@given(steps, st.booleans())
+def test_a_long_step_of_a_bus_that_boards_is_a_drive_and_a_stand_that_add_up(
+    drawn: list[tuple[int, int, int, int, int, bool]], arrives: bool
+) -> None:
+    """At one fix in 10 s hardly a step that ends at a stop is slow as a whole: the rest of its time is boarding, at the end of the step where the doors are open."""
+    shape = np.array([d[0] for d in drawn])
+    s0 = np.array([min(d[1], LENGTH_MM[d[0]]) for d in drawn])
+    s1 = np.array([min(a + d[2], LENGTH_MM[d[0]]) for a, d in zip(s0, drawn, strict=True)])
+    t0 = kit.T0 + np.array([d[3] for d in drawn])
+    t1 = t0 + np.array([d[4] for d in drawn])
+    boarding, arrived = np.array([d[5] for d in drawn]), np.full(len(drawn), arrives)
+    r = PIECES.rows(np.arange(len(drawn)), shape, s0, s1, t0, t1, boarding, arrived)
+    for k in range(len(drawn)):
+        mine, seconds = r.sums[r.who == k], (t1[k] - t0[k]) / 1000.0
+        assert mine[:, TIME].sum() + mine[:, DWELL].sum() == t1[k] - t0[k]
+        if boarding[k] and (s1[k] - s0[k]) / 1000.0 > 0.6 * seconds + 0.001 and seconds >= 4:
+            assert mine[:, DIST].sum() == s1[k] - s0[k]
+            assert abs(mine[:, DWELL].sum() / 1000.0 - max(seconds - (s1[k] - s0[k]) / 5000.0, 0.0)) < 0.01
+        assert boarding[k] or mine[:, DWELL].sum() == 0
+
+
+def test_the_stand_of_a_long_step_is_where_the_doors_are_open() -> None:
+    """10 s over 30 m across a border: 6 s of drive, 4 s of stand."""
+    step = [col(x) for x in (7, 0, 185_000, 215_000, kit.T0, kit.T0 + 10_000)]
+    for arrived, name in ((True, "main1_f"), (False, "main0_f")):
+        r = merge(PIECES.rows(*step, col(True, kind=np.bool_), col(arrived, kind=np.bool_)))
+        dwell = {NET.segments.segment_id[s]: int(x) for s, x in zip(r.segment, r.sums[:, DWELL], strict=True) if x}
+        assert list(dwell) == [name]
+        assert abs(dwell[name] - 4_000) <= 1
+    brief = PIECES.rows(*step[:5], col(kit.T0 + 3_999), col(True, kind=np.bool_), col(True, kind=np.bool_))
+    assert brief.sums[:, DWELL].sum() == 0, "short steps tell by themselves when a bus stands"
+
+
 def test_the_zone_of_a_stop_reaches_from_45_m_before_it_to_35_m_behind() -> None:
     r = one(0, 400_000, 600_000, kit.T0, kit.T0 + 20_000)
     assert r.sums[:, NEAR_DIST].sum() == 80_000
