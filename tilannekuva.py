@@ -23,6 +23,7 @@ from commands.shared import (
     load_network,
     load_profile,
     monitored,
+    network_folder,
     run,
     with_broker,
     with_metrics,
@@ -88,11 +89,12 @@ def connect(
 
     from connectors.run import Metrics
     from connectors.run import connect as run_connectors
+    from connectors.stops import with_stops
     from streams.admin import ensure_topics
     from streams.monitor import Pulse
 
     others = {n for n in more if n in cities.names() or n.endswith(".toml")}
-    chosen = load_cities([city, *more] if others and others == set(more) else [city], settings)
+    chosen = [with_stops(c, network_folder(c)) for c in load_cities([city, *more] if others and others == set(more) else [city], settings)]
     feeds = [chosen[0].feed(f).name for f in more] if len(chosen) == 1 else []
 
     registry, pulse = CollectorRegistry(), Pulse()

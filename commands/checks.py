@@ -31,6 +31,7 @@ def check(city: str, broker: str | None, seconds: float, network: Path | None, s
     Exit 78 where a setting is wrong, 1 where a feed is not reached, not understood or stale. With --for 0 no feed is reached.
     """
     from commands import broker_state, live, words
+    from connectors.stops import with_stops
     from streams import conform as kit
 
     c = load_city(city, settings)
@@ -48,7 +49,7 @@ def check(city: str, broker: str | None, seconds: float, network: Path | None, s
         heard: list[Any] = []
 
         async def listen(stop: asyncio.Event) -> None:
-            heard.append(await live.listen(c, seconds, stop, env=os.environ))
+            heard.append(await live.listen(with_stops(c, network or network_folder(c)), seconds, stop, env=os.environ))
 
         run(listen)
         report = kit.conform_log(c, heard[0].log, net)
@@ -93,6 +94,7 @@ def conform(city: str, paths: tuple[Path, ...], seconds: float, network: Path | 
     Exit 1 where a product breaks its contract, a feed is not reached or nothing of it can be read.
     """
     from commands import live
+    from connectors.stops import with_stops
     from streams import conform as kit
 
     c = load_city(city, settings)
@@ -104,7 +106,7 @@ def conform(city: str, paths: tuple[Path, ...], seconds: float, network: Path | 
         heard: list[live.Heard] = []
 
         async def listen(stop: asyncio.Event) -> None:
-            heard.append(await live.listen(c, seconds, stop))
+            heard.append(await live.listen(with_stops(c, folder), seconds, stop))
 
         run(listen)
         report = kit.conform_log(c, heard[0].log, net)

@@ -40,6 +40,8 @@ Family = Literal[
 Mode = Literal["bus", "tram", "train", "metro", "ferry", "unknown"]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 FOLDER = Path(__file__).parent / "cities"
+#: Stands in an address for the stops that are asked for in turn.
+STOPS = "{stops}"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _ENV = re.compile(r"[A-Z][A-Z0-9_]*")
 T = TypeVar("T", bound="_Settings")
@@ -104,6 +106,10 @@ class Http(_Settings, frozen=True, kw_only=True):
     total_s: Seconds = 30.0  #: longest time for the whole answer
     max_mb: Annotated[float, Meta(gt=0, le=20)] = 20.0  #: as sent, compressed
     max_unpacked_mb: Annotated[float, Meta(gt=0, le=200)] = 200.0  #: after decompression
+    #: Stops in the place of ``{stops}`` in ``url``, asked for in turn, one request every ``every_s``. None named: the stops of the city's network that most trips call at.
+    stops: tuple[str, ...] = ()
+    most_stops: Annotated[int, Meta(ge=1, le=1000)] = 50  #: of the network's: more are asked for less often each
+    stops_a_request: Annotated[int, Meta(ge=1, le=50)] = 1  #: joined by commas; 1 where the service tells of one stop at a time
     ca_file: str | None = None  #: PEM of a private authority; the system's list otherwise
 
 
@@ -360,6 +366,8 @@ def _check_feed(feed: FeedSettings, city: City, file: str, at: str) -> None:
         here = f"{at}.http.{k}"
         check_url(http.url, ("http", "https"), file, f"{here}.url")
         _check_env({"username_env": http.username_env, "password_env": http.password_env}, file, here)
+        if http.stops and STOPS not in http.url:
+            raise ConfigError(file, f"{here}.stops", ", ".join(http.stops)[:60], f"{STOPS} in url, where they go")
         if http.body is not None and http.method != "POST":
             raise ConfigError(file, f"{here}.body", http.body[:60], 'no body, or method = "POST"')
         _check_env({f"headers_env.{name}": env for name, env in http.headers_env.items()}, file, here)

@@ -1,4 +1,4 @@
-"""HTTP polling: one document, asked for again and again, with limits on everything that a server could send too much of.
+"""HTTP polling: one document, or one after the other of a list of stops, asked for again and again, with limits on everything that a server could send too much of.
 
 Conditional requests (ETag, If-Modified-Since), gzip counted while it is unpacked, at most three redirects, each checked like the first address and to no
 other host than the city file names, time
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 import msgspec
@@ -22,7 +22,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
 from connectors import addresses
-from connectors.cities import FeedSettings, Http, Mqtt
+from connectors.cities import STOPS, FeedSettings, Http, Mqtt
 from models.errors import ConfigError, FeedUnavailable
 
 MAX_REDIRECTS = 3
@@ -69,6 +69,7 @@ class Answer:
 
     status: int
     body: bytes | None
+    url: str  #: what was asked for
 
 
 class _Checked(AbstractResolver):
@@ -108,7 +109,9 @@ class Poller:
         self._secret = dict(headers or {})
         if login is not None:
             self._secret["Authorization"] = "Basic " + base64.b64encode(f"{login[0]}:{login[1]}".encode()).decode()
-        self._validators: dict[str, str] = {}
+        self._urls = _urls(settings)
+        self._turn = 0
+        self._validators: dict[str, dict[str, str]] = {}  #: by address
         self._tls = ssl.create_default_context(cafile=settings.ca_file)
         self._session: aiohttp.ClientSession | None = None
 
@@ -118,13 +121,16 @@ class Poller:
             self._session = None
 
     async def ask(self) -> Answer:
-        """
+        """What the address says now; of several, the next one's turn.
+
         Raises:
             Unavailable: no connection, a time limit, a status other than 200 and 304, a redirect too many, or an address that may not be called.
             Refused: a body over the limits or wrongly packed.
         """
+        asked = self._urls[self._turn % len(self._urls)]
+        self._turn += 1
         try:
-            return await self._follow()
+            return await self._follow(asked)
         except addresses.ForbiddenAddress as e:
             raise Unavailable(str(e)) from e
         except TimeoutError as e:
@@ -135,13 +141,13 @@ class Poller:
                 inner = inner.__cause__ or inner.__context__
             raise Unavailable(str(inner) if inner is not None else f"{type(e).__name__}: {e}") from e
 
-    async def _follow(self) -> Answer:
-        url, origin = self.settings.url, _origin(self.settings.url)
+    async def _follow(self, asked: str) -> Answer:
+        url, origin = asked, _origin(asked)
         for _ in range(MAX_REDIRECTS + 1):
             host = urlsplit(url).hostname or ""
             if addresses.is_literal(host):  # a name is checked when it is resolved
                 addresses.check(host, host, self._allow_private)
-            headers = {**self._headers, **self._validators}
+            headers = {**self._headers, **self._validators.get(asked, {})}
             if _origin(url) == origin:
                 headers |= self._secret
             body = None if self.settings.body is None else self.settings.body.encode()
@@ -157,12 +163,12 @@ class Poller:
                         raise Unavailable(f"redirected to another host, {urlsplit(after).hostname}", response.status)
                     url = after
                     continue
-                return await self._read(response)
+                return await self._read(asked, response)
         raise Unavailable(f"more than {MAX_REDIRECTS} redirects", 310)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Answer:
+    async def _read(self, asked: str, response: aiohttp.ClientResponse) -> Answer:
         if response.status == 304:
-            return Answer(304, None)
+            return Answer(304, None, asked)
         if response.status != 200:
             raise Unavailable(
                 f"HTTP {response.status}", response.status, _retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
@@ -173,8 +179,8 @@ class Poller:
             unpack.feed(chunk)
         body = unpack.end()
         pairs = (("If-None-Match", response.headers.get("ETag")), ("If-Modified-Since", response.headers.get("Last-Modified")))
-        self._validators = {name: value for name, value in pairs if value}
-        return Answer(200, body)
+        self._validators[asked] = {name: value for name, value in pairs if value}
+        return Answer(200, body, asked)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -234,6 +240,19 @@ class _Unpack:
     def _refused(self, field: str, value: str) -> Refused:
         want = f"at most {self._max_sent} bytes sent, {self._max_out} unpacked, {MAX_RATIO} times the one; whole gzip"
         return Refused(field, value, want, b"".join(self._out[:2])[:KEPT])
+
+
+def _urls(settings: Http) -> list[str]:
+    """The addresses of one document; several where stops are asked for in turn.
+
+    >>> _urls(Http(url="http://x/sm?stops={stops}", every_s=1, stops=("1", "2 b", "3"), stops_a_request=2))
+    ['http://x/sm?stops=1,2%20b', 'http://x/sm?stops=3']
+    """
+    if not settings.stops:
+        return [settings.url]
+    n = settings.stops_a_request
+    groups = [settings.stops[k : k + n] for k in range(0, len(settings.stops), n)]
+    return [settings.url.replace(STOPS, ",".join(quote(s, safe=":") for s in g)) for g in groups]
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

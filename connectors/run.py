@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from connectors import secrets
-from connectors.cities import City, Family, FeedSettings, Http
+from connectors.cities import STOPS, City, Family, FeedSettings, Http
 from connectors.datex2 import fetch as datex2
 from connectors.digitraffic import fetch as digitraffic
 from connectors.envelope import MAX_WAIT_MS, TICK_MS, Envelope, Item, Source, encode, headers
@@ -150,6 +150,11 @@ async def connect(
             log.warning("producer did not stop cleanly", extra={"detail": repr(e)})
 
 
+def unasked(http: Http) -> bool:
+    """Whether it asks for stops and nobody has said which."""
+    return STOPS in http.url and not http.stops
+
+
 class FeedConnector:
     """One feed: its sources, its gatherers, its queue."""
 
@@ -192,7 +197,9 @@ class FeedConnector:
             if mqtt is not None:
                 login = secrets.login(env, mqtt.username_env, mqtt.password_env, file, f"{at}.mqtt")
                 self._mqtt = MqttSource(mqtt, name=f"{city.name}-{feed.name}", now_ms=now_ms, login=login, allow_private=feed.allow_private)
-            self._pollers = [self._poller(h, file, f"{at}.http.{k}") for k, h in enumerate(http)]
+            self._pollers = [self._poller(h, file, f"{at}.http.{k}") for k, h in enumerate(http) if not unasked(h)]
+            if http and not self._pollers and mqtt is None:
+                self._left_alone = "left alone: no stops to ask for: name them in stops, or build the network"
         except ConfigError as e:
             if not feed.optional:
                 raise
@@ -348,7 +355,7 @@ class FeedConnector:
         self._metrics.messages.labels(*self._labels).inc()
         self._metrics.bytes.labels(*self._labels).inc(len(answer.body))
         for body in bodies:
-            item = Item(self._now_ms(), settings.url.partition("?")[0], body)
+            item = Item(self._now_ms(), answer.url.partition("?")[0], body)
             self._metrics.last_ingest.labels(*self._labels).set(item.ingest_ms / 1000)
             async with self._lock:
                 g = self._gatherers[0]

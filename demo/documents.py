@@ -124,6 +124,7 @@ def _tampere(traffic: Traffic, side: Roadside) -> list[Document]:
     lights = [_document(f"/api/v1/deviceState/{d}", partial(side.device_state, d)) for d in ("tre401", "tre428")]
     return [
         _document(f"{NYSSE}/vehicle-activity", lambda _: wire.journeys(traffic)),
+        Document(f"{NYSSE}/stop-monitoring", lambda now, stops: (now - now % 1000, wire.stop_monitoring(traffic, stops)), of_stops=True),
         _document(f"{NYSSE}/gtfs-rt/vehicle-positions", lambda _: wire.itsfactory(traffic), content_type=PROTOBUF),
         _document(f"{NYSSE}/gtfs-rt/service-alerts", alert, content_type=PROTOBUF),
         _document(
@@ -140,6 +141,7 @@ def _tampere(traffic: Traffic, side: Roadside) -> list[Document]:
         ),
         _document(_waltti("tampere", "servicealert"), alert, content_type=PROTOBUF, key=BASIC),
         _document("/api/v1/trafficAmount", side.traffic_amount),
+        _document("/api/v1/queueLength", side.queue_length),
         *lights,
     ]
 
@@ -147,6 +149,7 @@ def _tampere(traffic: Traffic, side: Roadside) -> list[Document]:
 def _turku(traffic: Traffic, side: Roadside) -> list[Document]:
     return [
         _document("/siri/vm", lambda _: wire.foli_vm(traffic)),
+        Document("/siri/sm/{stops}", lambda now, stop: (now - now % 1000, wire.foli_sm(traffic, stop)), of_stops=True),
         _document("/alerts", side.alerts),
         _document("/citybike", side.city_bikes),
     ]

@@ -159,12 +159,31 @@ class Roadside:
                 })  # fmt: skip
         return msgspec.json.encode({"responseTs": iso(now_ms), "results": results})
 
+    def queue_length(self, now_ms: int) -> bytes:
+        """Traffic lights of Tampere: who waited at each detector in the last minute that is over, by how much slower than free it went."""
+        end = now_ms - now_ms % MINUTE_MS
+        results = []
+        for p in self.places:
+            for name, segment in (("a35_1", p.forth), ("b35_1", p.back)):
+                flow, speed = self.traffic.measured(segment, end, 60)
+                waiting = round(flow / 60 * max(0.0, 1 - speed / (3.6 * self.traffic.free_mps[segment])))
+                results.append({
+                    "device": f"TRE{900 + p.number % 100}", "detector": name, "tsPeriodEnd": iso(end), "redPeriod": 38, "queueLength": 7 * waiting,
+                    "unitQueueLength": "m", "vehicleCount": waiting, "unitVehicleCount": "vehicles", "maxWaitTime": 3 * waiting, "avgWaitTime": waiting,
+                    "unitWaitTime": "s", "reliabValue": 100,
+                })  # fmt: skip
+        return msgspec.json.encode({"responseTs": iso(now_ms), "results": results})
+
     def oulunliikenne(self, now_ms: int) -> bytes:
-        """Oulunliikenne's answer to our question: car parks, measured sections, nothing announced, one roadwork."""
+        """Oulunliikenne's answer to our question: car parks, city bikes, measured sections, nothing announced."""
         at_ms = now_ms - now_ms % MINUTE_MS
         parks = [
             {"carParkId": f"sim{k}", "name": f"SIMULATED {k + 1}", "lat": p.lat_deg, "lon": p.lon_deg, "maxCapacity": 200, "spacesAvailable": round(100 + 80 * math.sin(at_ms / 1.2e6 + k))}
             for k, p in enumerate(self.places[:3])
+        ]  # fmt: skip
+        bikes = [
+            {"stationId": f"sim{k}", "name": f"SIMULATED {k + 1}", "lat": p.lat_deg, "lon": p.lon_deg, "bikesAvailable": round(6 + 5 * math.sin(at_ms / 7e5 + k)), "spacesAvailable": 4, "state": "Station on", "allowDropoff": True}
+            for k, p in enumerate(self.places[:2])
         ]  # fmt: skip
         s = self.traffic.network.segments
         sections = []
@@ -180,7 +199,13 @@ class Roadside:
             sections.append(
                 {"geometry": {"type": "LineString", "coordinates": np.column_stack([lon, lat]).round(6).tolist()}, "properties": told}
             )
-        data = {"carParks": parks, "trafficFluencyFeatureCollection": {"features": sections}, "trafficAnnouncements": [], "roadworks": []}
+        data = {
+            "carParks": parks,
+            "bikeRentalStations": bikes,
+            "trafficFluencyFeatureCollection": {"features": sections},
+            "trafficAnnouncements": [],
+            "roadworks": [],
+        }
         return msgspec.json.encode({"data": data})
 
     def city_bikes(self, now_ms: int) -> bytes:

@@ -111,12 +111,13 @@ async def mqtt_broker(host: str, listeners: dict[str, Listener]) -> AsyncIterato
 class Document:
     """Something that is polled."""
 
-    path: str
-    at: Callable[[int], tuple[int, bytes]]  #: now -> when it was last changed (ms since 1970), and what it is
+    path: str  #: ``{stops}`` in it stands for a stop
+    at: Callable[..., tuple[int, bytes]]  #: now -> when it was last changed (ms since 1970), and what it is
     content_type: str = "application/json"
     gzip_only: bool = False
     key: tuple[str, str] | None = None  #: header without whose value it is refused
     method: str = "GET"
+    of_stops: bool = False  #: ``at`` is also told the stops that are asked for, in path or query
 
 
 @asynccontextmanager
@@ -148,7 +149,8 @@ def http_app(documents: Sequence[Document], clock: Clock) -> web.Application:
                 return web.Response(status=401)
             if d.gzip_only and not gzip:
                 return web.Response(status=406, text="Use of gzip compression is required with Accept-Encoding: gzip header.")
-            changed_ms, body = d.at(clock())
+            stops = request.match_info.get("stops") or request.query.get("stops", "")
+            changed_ms, body = d.at(clock(), stops) if d.of_stops else d.at(clock())
             etag = hashlib.sha256(body).hexdigest()[:32]
             known = request.if_none_match or ()
             fresh = any(tag.value in (etag, "*") for tag in known)

@@ -30,6 +30,7 @@ JAM_VPKM_LANE = 125.0  #: Greenshields (1935), round
 SERVED = 0.5  #: signals let a street go for about this share of the time
 SCHEDULE_MPS = 5.5  #: commercial speed that the timetable has
 LAYOVER_S = 40
+BOARD_M = 6_000.0  #: a stop's board shows who is nearer than this along its line
 NOISE_M = 2.5
 
 
@@ -240,6 +241,17 @@ class Traffic:
             )
             for k, b in enumerate(self.buses)
         )
+
+    def board(self, stop_id: str) -> list[tuple[Fix, int, int]]:
+        """Who calls at a stop within ``BOARD_M``: where it is now, when it is expected there and when the timetable has it, milliseconds, soonest first."""
+        calls = []
+        for bus, fix in zip(self.buses, self.fixes, strict=True):
+            for at, stop in bus.way.stops[bus.stop :]:
+                if stop == stop_id and 0 <= at - bus.along_m < BOARD_M:
+                    expected = self.now_ms + round((at - bus.along_m) / SCHEDULE_MPS) * 1000
+                    calls.append((fix, expected, bus.departed_ms + round(at / SCHEDULE_MPS) * 1000))
+                    break
+        return sorted(calls, key=lambda c: (c[1], c[0].number))
 
     def signal_is_red(self, segment: int) -> bool:
         """State of the signal at a segment's end."""

@@ -198,6 +198,43 @@ def foli_vm(traffic: Traffic) -> bytes:
     return msgspec.json.encode({"sys": "VM", "status": "OK", "servertime": now, "result": result})
 
 
+def foli_sm(traffic: Traffic, stop_id: str) -> bytes:
+    """Föli's ``siri/sm/<stop>``: a list, which does not say of which stop."""
+    now = traffic.now_ms // 1000
+    visits = [
+        {
+            "recordedattime": now, "lineref": fix.route_id, "dataframeref": local_minute(fix.departed_ms, ZONE)[0],
+            "directionname": "2" if fix.direction_id == 0 else "1", "originaimeddeparturetime": fix.departed_ms // 1000, "monitored": True,
+            "incongestion": False, "longitude": fix.lon_deg, "latitude": fix.lat_deg, "vehicleref": FOLI_VEHICLE.format(fix.number),
+            "vehicleatstop": fix.at_stop and fix.stop_id == stop_id, "destinationdisplay": "SIMULATED", "aimedarrivaltime": aimed // 1000,
+            "expectedarrivaltime": expected // 1000, "aimeddeparturetime": aimed // 1000, "expecteddeparturetime": expected // 1000 + 15,
+            "__tripref": _trip(fix), "__routeref": fix.route_id, "__directionid": str(fix.direction_id),
+        }
+        for fix, expected, aimed in traffic.board(stop_id)
+    ]  # fmt: skip
+    return msgspec.json.encode({"sys": "SM", "status": "OK", "servertime": now, "result": visits})
+
+
+def stop_monitoring(traffic: Traffic, stop_ids: str) -> bytes:
+    """``stop-monitoring`` of the Journeys API: visits by stop, of the stops that are named with commas between."""
+    body = {}
+    for stop_id in stop_ids.split(","):
+        body[stop_id] = [
+            {
+                "lineRef": fix.route_id, "directionRef": "0", "vehicleLocation": {"longitude": str(fix.lon_deg), "latitude": str(fix.lat_deg)},
+                "operatorRef": NYSSE_OPERATOR, "bearing": str(round(fix.heading_deg)), "delay": "P0Y0M0DT0H0M0.000S",
+                "vehicleRef": NYSSE_VEHICLE.format(fix.number), "journeyPatternRef": fix.route_id, "originAimedDepartureTime": iso(fix.departed_ms),
+                "call": {
+                    "vehicleAtStop": fix.at_stop and fix.stop_id == stop_id, "expectedArrivalTime": iso(expected), "expectedDepartureTime": iso(expected + 15_000),
+                    "aimedArrivalTime": iso(aimed), "aimedDepartureTime": iso(aimed), "visitNumber": "1",
+                },
+            }
+            for fix, expected, aimed in traffic.board(stop_id)
+        ]  # fmt: skip
+    paging = {"startIndex": 0, "pageSize": len(body), "moreData": False}
+    return msgspec.json.encode({"status": "success", "data": {"headers": {"paging": paging}}, "body": body})
+
+
 def alert(now_ms: int, route_id: str, header: str) -> bytes:
     """Service alerts of GTFS-Realtime: one detour."""
     message = _message(now_ms, "2.0")

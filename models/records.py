@@ -127,6 +127,10 @@ class SensorObservation(Record, frozen=True, kw_only=True):
     occupancy_pct: Percent | None = None
     free_flow_kmh: NonNegative | None = None
     capacity_vph: NonNegative | None = None
+    queue_m: NonNegative | None = None  #: length of the queue at a signal; a record of its own, with ``/queue`` at the end of ``direction``
+    queue_vehicles: NonNegative | None = None  #: vehicles in that queue
+    wait_mean_s: NonNegative | None = None  #: mean wait in that queue
+    wait_max_s: NonNegative | None = None  #: longest wait in that queue
     fault: Literal["none", "intermittentDataValues", "noDataValuesAvailable", "other", "unknown"] | None = (
         None  #: DATEX II MeasuringEquipmentFaultEnum
     )
@@ -136,12 +140,12 @@ class SensorObservation(Record, frozen=True, kw_only=True):
 class StopPassage(Record, frozen=True, kw_only=True):
     """One vehicle at one stop: when it came, stood, opened its doors and left, as its operator observed it. Kafka key: ``stop_id``.
 
-    Forecasts are no passages: a record is written when the vehicle has left the stop, or has driven past it.
+    It is written when the vehicle has left the stop, or has driven past it. What a stop's board forecasts is marked ``predicted``: nobody has seen it.
     """
 
     stop_id: str  #: GTFS stop_id as the feed names it
     vehicle_id: str  #: as in vehicle-position
-    event_time: Utc  #: when it left, or passed
+    event_time: Utc  #: when it left, or passed; of a forecast: when it was made
     ingest_time: Utc  #: when the event that completed the passage was received
     feed: str
     operator: str | None = None
@@ -157,7 +161,14 @@ class StopPassage(Record, frozen=True, kw_only=True):
     departed: Utc | None = None  #: left the stop's radius
     dwell_s: NonNegative | None = None  #: from standing still (else from arrival) to being ready to leave (else to leaving)
     doors_open_s: NonNegative | None = None  #: sum over all openings at this stop; 0 when it stopped and no door opened
-    delay_s: int | None = None  #: when it left; late is positive
+    delay_s: int | None = None  #: when it left, or is expected to; late is positive
+    predicted: bool | None = (
+        None  #: true: a forecast, which nobody has seen come true: it has no arrived, stopped, departed; absent: observed
+    )
+    expected_arrival: Utc | None = None  #: of a forecast
+    expected_departure: Utc | None = None  #: of a forecast
+    aimed_arrival: Utc | None = None  #: by the timetable, where the feed says it
+    aimed_departure: Utc | None = None
     simulated: bool | None = None
 
 

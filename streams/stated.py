@@ -11,7 +11,7 @@ import numpy as np
 from connectors.borders import Border
 from connectors.columns import Parsed, Reject, Site
 from models.clock import parse_ms, rfc3339
-from models.records import Record, Situation, encode
+from models.records import Record, Situation, StopPassage, encode
 from streams.endings import KEPT_MS, Lists
 from streams.outputs import TOMBSTONE, Out, Outputs
 
@@ -47,7 +47,7 @@ class Statements:
                 rejects.append(Reject(s.index, "clock", "event_time", str(s.event_ms), want))
                 continue
             name = f"{s.product}:{s.key}"
-            who = f"{name}:{s.record.vehicle_id}" if s.product == "stop-passage" else name  # type: ignore[attr-defined]
+            who = f"{name}:{_call(s.record)}" if isinstance(s.record, StopPassage) else name
             who = who if s.part is None else f"{who}\n{s.part}"
             stated = s.record if s.site is None else _placed(s.record, owner.sensors.sites.get(s.site))
             if stated is None or not _inside(stated, owner.border) or _of_others(stated, owner):
@@ -161,6 +161,11 @@ class Statements:
             name, in_parts, _ = who.partition("\n")
             if in_parts:
                 self._parts.setdefault(name, []).append(who)
+
+
+def _call(p: StopPassage) -> str:
+    """Which call at its stop a passage tells of: a vehicle calls once at a time, but several of its calls are forecast."""
+    return f"{p.vehicle_id}:forecast:{p.trip_id or p.route_id}:{p.start_time}" if p.predicted else p.vehicle_id
 
 
 def _of_others(record: Record, owner: Observer) -> bool:

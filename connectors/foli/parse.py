@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from connectors.cities import City, FeedSettings
 from connectors.columns import METHOD_CODE, Parsed, Stated, Trip
 from connectors.envelope import Envelope, Item
+from connectors.forecasts import forecast
 from connectors.reading import NAN, Refused, VehicleRows, decoder, duration_s, epoch_ms, known, number, place, reject, whole
 from models.clock import rfc3339
 from models.records import SharedVehicleStation, Situation
@@ -65,6 +67,10 @@ class _Vehicle(msgspec.Struct):
     vehicleref: _Text = None
     vehicleatstop: bool | None = None
     next_stoppointref: _Text = None
+    aimedarrivaltime: _Text = None
+    expectedarrivaltime: _Text = None
+    aimeddeparturetime: _Text = None
+    expecteddeparturetime: _Text = None
     tripref: str | None = msgspec.field(default=None, name="__tripref")
     routeref: _Text = msgspec.field(default=None, name="__routeref")
     directionid: _Text = msgspec.field(default=None, name="__directionid")
@@ -195,23 +201,51 @@ class Parser:
             lat_deg=lat,
             lon_deg=lon,
             delay_s=delay if matched else NAN,
-            operator=str(v.operatorref)
-            if v.operatorref is not None
-            else vehicle[:2]
-            if len(vehicle) == 6 and vehicle.isdecimal()
-            else None,
+            operator=_operator(v),
             at_stop=v.vehicleatstop,
             stop_id=str(v.next_stoppointref) if v.vehicleatstop and v.next_stoppointref is not None else None,
             method=_SNAPPED if lat == lat else 0,
         )
 
     def _visit(self, index: int, item: Item, raw: msgspec.Raw, rows: VehicleRows, parsed: Parsed) -> None:
-        """A visit tells where its vehicle is; a forecast without a vehicle is no observation."""
+        """A visit forecasts a call at the stop that its address ends in, and tells where its vehicle is."""
         v = _vehicle(raw)
-        if not v.vehicleref or v.latitude is None or v.longitude is None:
-            parsed.skip("prediction")
+        if not v.vehicleref:
+            parsed.skip("no_vehicle")
             return
-        self._vehicle(index, item, raw, rows, parsed)
+        if v.monitored is False:  # the timetable's times
+            parsed.skip("not_monitored")
+            return
+        stop = unquote(urlsplit(item.topic).path.rpartition("/siri/sm/")[2]) if "/siri/sm/" in item.topic else ""
+        placed = v.latitude is not None and v.longitude is not None
+        if stop and "/" not in stop:
+            times = [
+                None if t is None else epoch_ms(t, name)
+                for name in ("expectedarrivaltime", "expecteddeparturetime", "aimedarrivaltime", "aimeddeparturetime")
+                for t in (getattr(v, name),)
+            ]
+            stated = forecast(
+                index,
+                item,
+                epoch_ms(v.recordedattime, "recordedattime"),
+                feed=self._feed,
+                stop_id=stop,
+                vehicle_id=f"{self._prefix}{v.vehicleref}",
+                operator=_operator(v),
+                trip=self._trip(v, True),
+                expected_arrival=times[0],
+                expected_departure=times[1],
+                aimed_arrival=times[2],
+                aimed_departure=times[3],
+            )
+            if not isinstance(stated, str):
+                parsed.stated.append(stated)
+            elif not placed:
+                parsed.skip(stated)
+        elif not placed:
+            parsed.skip("no_stop")
+        if placed:
+            self._vehicle(index, item, raw, rows, parsed)
 
     def _trip(self, v: _Vehicle, matched: bool) -> Trip:
         day = start = None
@@ -347,3 +381,11 @@ class Parser:
                 record=record,
             )
         )
+
+
+def _operator(v: _Vehicle) -> str | None:
+    """As sent, else the first two of six digits of the vehicle."""
+    if v.operatorref is not None:
+        return str(v.operatorref)
+    vehicle = str(v.vehicleref)
+    return vehicle[:2] if len(vehicle) == 6 and vehicle.isdecimal() else None

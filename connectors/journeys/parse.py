@@ -1,6 +1,6 @@
 """ITS Factory Journeys API v1 (Tampere): ``vehicle-activity`` and ``stop-monitoring``, SIRI VM and SM as JSON in which every number is a text.
 
-Stop monitoring forecasts and says where a vehicle is without saying since when: no observation, so its visits are counted and passed over.
+Stop monitoring forecasts calls (``connectors/forecasts.py``), and says where a vehicle is without saying since when: that is no observation, and is not taken.
 
 Signs and units: ``delay`` is an ISO duration with its sign in front, late is positive; ``speed`` is km/h; ``directionRef`` is 1 or 2, GTFS 0 or 1. Links inside the answer name a bare host and are not followed: only their last part, an id, is used.
 """
@@ -17,7 +17,8 @@ import msgspec
 from connectors.cities import City, FeedSettings
 from connectors.columns import METHOD_CODE, Parsed, Trip
 from connectors.envelope import Envelope, Item
-from connectors.reading import NAN, Refused, VehicleRows, decoder, duration_s, heading, iso_ms, number, place, reject
+from connectors.forecasts import forecast
+from connectors.reading import NAN, Refused, VehicleRows, decoder, duration_s, heading, iso_ms, iso_ms_or_none, number, place, reject
 
 _Text = str | int | float | None
 #: A match to a trip that is earlier or later than this is a wrong match: neither delay nor trip is taken, seconds.
@@ -37,6 +38,13 @@ class _Framed(msgspec.Struct):
     datedVehicleJourneyRef: str | None = None
 
 
+class _Call(msgspec.Struct):
+    expectedArrivalTime: str | None = None
+    expectedDepartureTime: str | None = None
+    aimedArrivalTime: str | None = None
+    aimedDepartureTime: str | None = None
+
+
 class _Journey(msgspec.Struct):
     lineRef: _Text = None
     directionRef: _Text = None
@@ -48,6 +56,7 @@ class _Journey(msgspec.Struct):
     vehicleRef: _Text = None
     speed: _Text = None
     originAimedDepartureTime: str | None = None
+    call: _Call | None = None
 
 
 class _Activity(msgspec.Struct):
@@ -69,13 +78,14 @@ class Parser:
     """Parses envelopes of one Journeys API feed; remembers nothing."""
 
     def __init__(self, feed: FeedSettings, city: City) -> None:
+        self._feed = feed.name
         self._prefix = f"{feed.id_namespace or feed.name}/"
         self._zone = ZoneInfo(city.timezone)
         self._mode, self._route_modes = feed.mode, feed.route_modes
         self._method = METHOD_CODE[feed.position_method]
 
     def parse(self, envelope: Envelope) -> Parsed:
-        """One row a vehicle activity. ``index`` counts activities and visits over all items of a snapshot."""
+        """One row a vehicle activity, one forecast a visit. ``index`` counts activities and visits over all items of a snapshot."""
         parsed, rows, before = Parsed(), VehicleRows(), 0
         for k, item in enumerate(envelope.items):
             try:
@@ -91,7 +101,7 @@ class Parser:
                     parsed.rejects.append(reject(index, item, e, raw))
             before += len(parts)
         parsed.vehicles = rows.columns()
-        parsed.events = len(rows) + len(parsed.rejects)
+        parsed.events = len(rows) + len(parsed.stated) + len(parsed.rejects)
         return parsed
 
     def _parts(self, item: Item) -> list[_Part]:
@@ -112,8 +122,7 @@ class Parser:
                 raise Refused("missing", "monitoredVehicleJourney", None, "the journey of the vehicle")
             event_ms = iso_ms(activity.recordedAtTime, "recordedAtTime")
         else:
-            _visit(raw)
-            parsed.skip("prediction")
+            self._visit(index, item, stop, _visit(raw), parsed)
             return
         vehicle = "" if journey.vehicleRef is None else str(journey.vehicleRef)
         if not vehicle:
@@ -137,6 +146,31 @@ class Parser:
             operator=None if journey.operatorRef is None else str(journey.operatorRef),
             method=self._method,
         )
+
+    def _visit(self, index: int, item: Item, stop: str, journey: _Journey, parsed: Parsed) -> None:
+        """A forecast call; the board does not say when it was written, so it is as new as its receipt."""
+        call = journey.call or _Call()
+        if journey.vehicleRef is None or not str(journey.vehicleRef):
+            parsed.skip("no_vehicle")
+            return
+        stated = forecast(
+            index,
+            item,
+            item.ingest_ms,
+            feed=self._feed,
+            stop_id=stop,
+            vehicle_id=f"{self._prefix}{journey.vehicleRef}",
+            operator=None if journey.operatorRef is None else str(journey.operatorRef),
+            trip=self._trip(journey, True),
+            expected_arrival=iso_ms_or_none(call.expectedArrivalTime, "expectedArrivalTime"),
+            expected_departure=iso_ms_or_none(call.expectedDepartureTime, "expectedDepartureTime"),
+            aimed_arrival=iso_ms_or_none(call.aimedArrivalTime, "aimedArrivalTime"),
+            aimed_departure=iso_ms_or_none(call.aimedDepartureTime, "aimedDepartureTime"),
+        )
+        if isinstance(stated, str):
+            parsed.skip(stated)
+        else:
+            parsed.stated.append(stated)
 
     def _trip(self, journey: _Journey, matched: bool) -> Trip:
         framed = journey.framedVehicleJourneyRef

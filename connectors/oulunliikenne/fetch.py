@@ -16,10 +16,11 @@ from models.errors import ConfigError
 _TEXTS = "{ fi sv en }"
 QUERY = (
     "query { carParks { carParkId name lat lon maxCapacity spacesAvailable } "
+    "bikeRentalStations { stationId name bikesAvailable spacesAvailable state allowDropoff lat lon } "
     "trafficFluencyFeatureCollection { features { geometry properties { id type measuredTime trafficFlow name trafficDirection "
     "trafficDirectionName speedLimit averageSpeed detName giveWayDelay maxWaitCycles } } } "
     f"trafficAnnouncements {{ id announcementId title {_TEXTS} description {_TEXTS} severity status startTime endTime geojson url }} "
-    f"roadworks {{ id roadworkId description {_TEXTS} severity status startTime endTime geojson temporarySpeedLimit }} }}"
+    f"roadworks {{ id roadworkId description {_TEXTS} severity status startTime endTime geojson }} }}"
 )
 
 

@@ -1,4 +1,4 @@
-"""Oulunliikenne (City of Oulu), GraphQL: car parks, traffic fluency, announcements, roadworks, and what it passes on from Digitraffic.
+"""Oulunliikenne (City of Oulu), GraphQL: car parks, city bikes, traffic fluency, announcements, roadworks, and what it passes on from Digitraffic.
 
 One answer may hold any of the queries; a query that failed is an error of its own and the others go on. TMS sensors come by name only and with the station's
 time, so that flow and speed cannot be told apart by age. Fluency of signals is a class of delay, not a speed: it is passed over; fluency of Fintraffic's
@@ -19,7 +19,7 @@ from connectors.envelope import Envelope, Item
 from connectors.geojson import TooLarge, checked, touches
 from connectors.reading import NAN, Refused, SensorRows, decoder, iso_ms, iso_ms_or_none, known, number, place, reject, whole
 from models.clock import rfc3339
-from models.records import Parking, Severity, Situation, SituationKind
+from models.records import Parking, Severity, SharedVehicleStation, Situation, SituationKind
 
 #: Averages are of five minutes, milliseconds.
 WINDOW_MS = 300_000
@@ -82,6 +82,17 @@ class _CarPark(msgspec.Struct):
     spacesAvailable: int | None = None
 
 
+class _BikeStation(msgspec.Struct):
+    stationId: str | int | None = None
+    name: str | None = None
+    bikesAvailable: int | None = None
+    spacesAvailable: int | None = None
+    state: str | None = None
+    allowDropoff: bool | None = None
+    lat: float | None = None
+    lon: float | None = None
+
+
 class _FluencyProperties(msgspec.Struct):
     id: str | int | None = None
     type: str | None = None
@@ -113,6 +124,7 @@ class _Situation(msgspec.Struct):
 _document = decoder(_Document, "an answer of Oulunliikenne's GraphQL: data, errors")
 _station = decoder(_Station, "a station with its sensor values")
 _car_park = decoder(_CarPark, "a car park")
+_bikes = decoder(_BikeStation, "a bike rental station")
 _fluency = decoder(_Fluency, "a fluency feature")
 _situation = decoder(_Situation, "an announcement or roadwork")
 _text = decoder(dict[str, Any], "GeoJSON written as text")
@@ -156,7 +168,7 @@ class Parser:
         return parsed
 
     def _parts(self, d: _Data, parsed: Parsed) -> list[tuple[_Read, msgspec.Raw]]:
-        for name in ("cameras", "ecoCounterSites", "bikeRentalStations"):
+        for name in ("cameras", "ecoCounterSites"):
             if others := getattr(d, name):
                 parsed.skip(f"not_published_{name}", len(others))
         fluency = d.trafficFluencyFeatureCollection
@@ -164,6 +176,7 @@ class Parser:
             (self._tms, d.tmsStations),
             (self._weather, d.weatherStations),
             (self._car_park, d.carParks),
+            (self._bike_station, d.bikeRentalStations),
             (self._fluency, fluency.features if fluency is not None else None),
             (self._announcement, d.trafficAnnouncements),
             (self._roadwork, d.roadworks),
@@ -243,6 +256,37 @@ class Parser:
         )
         parsed.stated.append(
             Stated(index=index, ingest_ms=item.ingest_ms, event_ms=item.ingest_ms, product="parking", key=record.facility_id, record=record)
+        )
+
+    def _bike_station(self, index: int, item: Item, raw: msgspec.Raw, rows: SensorRows, parsed: Parsed) -> None:
+        b = _bikes(raw)
+        if b.stationId is None:
+            raise Refused("missing", "stationId", None, "the station's number")
+        lat, lon = place(b.lat, b.lon)
+        if lat == lat and not self._box.holds(lat, lon):
+            parsed.skip("outside_box")
+            return
+        record = SharedVehicleStation(
+            station_id=f"{self._prefix}{b.stationId}",
+            ingest_time=rfc3339(item.ingest_ms),
+            feed=self._feed,
+            name=b.name,
+            lat_deg=known(lat),
+            lon_deg=known(lon),
+            vehicles_available=whole(b.bikesAvailable, "bikesAvailable"),
+            docks_available=whole(b.spacesAvailable, "spacesAvailable"),
+            is_returning=b.allowDropoff,
+        )
+        parsed.stated.append(
+            Stated(
+                index=index,
+                ingest_ms=item.ingest_ms,
+                event_ms=item.ingest_ms,
+                product="shared-vehicle-station",
+                key=record.station_id,
+                record=record,
+                on_change=True,
+            )
         )
 
     def _fluency(self, index: int, item: Item, raw: msgspec.Raw, rows: SensorRows, parsed: Parsed) -> None:

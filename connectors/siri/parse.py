@@ -1,7 +1,7 @@
-"""SIRI 1.3-2.1 in XML, bare or in a SOAP envelope: vehicles (VM), observed calls at stops (SM, VM), situations (SX).
+"""SIRI 1.3-2.1 in XML, bare or in a SOAP envelope: vehicles (VM), observed calls at stops (SM, VM), forecast ones (SM), situations (SX).
 
 Elements are told by their names alone, since senders differ in namespaces and prefixes. What is no observation is passed over and counted: vehicles that are
-not monitored (their positions are the timetable's, or of yesterday), forecasts, cancellations. Field table and traps: README.md beside this file.
+not monitored (their positions are the timetable's, or of yesterday), forecasts without a vehicle or of ET, cancellations. Field table and traps: README.md beside this file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from lxml import etree
 
 from connectors import xml
 from connectors.cities import City, FeedSettings
-from connectors.columns import METHOD_CODE, Parsed, Trip
+from connectors.columns import METHOD_CODE, Parsed, Stated, Trip
 from connectors.envelope import Envelope, Item
+from connectors.forecasts import forecast
 from connectors.reading import NAN, Refused, VehicleRows, duration_s, heading, iso_ms, iso_ms_or_none, number, place, reject
 from connectors.siri.passages import Call, passage
 from connectors.siri.situations import situation
@@ -200,7 +201,7 @@ class Parser:
     # ---------------------------------------------------------- calls, situations
 
     def _visit(self, visit: etree._Element, index: int, item: Item, board: str | None, parsed: Parsed) -> None:
-        """Of a stop's board only what was seen there; a forecast is no passage."""
+        """What was seen at a stop, or is forecast there."""
         v = xml.fields(visit)
         journey = v.get("MonitoredVehicleJourney")
         if journey is None:
@@ -209,10 +210,19 @@ class Parser:
         vehicle_id, operator = self._vehicle(j, None)
         trip = self._trip(j)
         before = len(parsed.stated) + len(parsed.rejects)
-        for call in _calls(j, _t(v, "MonitoringRef") or board):
+        calls = _calls(j, _t(v, "MonitoringRef") or board)
+        for call in calls:
             self._call(call, index, item, vehicle_id, operator, trip, parsed)
-        if len(parsed.stated) + len(parsed.rejects) == before:
-            parsed.skip("forecast")
+        if len(parsed.stated) + len(parsed.rejects) > before:
+            return
+        at = iso_ms_or_none(_t(v, "RecordedAtTime"), "RecordedAtTime")
+        stated = (
+            _forecast(calls[-1], index, item, at or item.ingest_ms, self._feed.name, vehicle_id, operator, trip) if calls else "forecast"
+        )
+        if isinstance(stated, str):
+            parsed.skip(stated)
+        else:
+            parsed.stated.append(stated)
 
     def _call(self, call: Call, index: int, item: Item, vehicle_id: str | None, operator: str | None, trip: Trip, parsed: Parsed) -> None:
         try:
@@ -255,6 +265,33 @@ def _t(fields: _Fields, name: str) -> str | None:
 
 def _first_text(element: etree._Element | None) -> str:
     return " ".join(" ".join(element.itertext()).split())[:200] if element is not None else ""
+
+
+def _forecast(
+    call: Call, index: int, item: Item, made_ms: int, feed: str, vehicle_id: str | None, operator: str | None, trip: Trip
+) -> Stated | str:
+    """The forecast of a call that nobody has seen yet, or why there is none."""
+    stop_id = _t(call.fields, "StopPointRef") or call.stop_id
+    if stop_id is None or vehicle_id is None:
+        return "no_vehicle" if vehicle_id is None else "no_stop"
+    arrives, leaves, to_arrive, to_leave = (
+        iso_ms_or_none(_t(call.fields, name), name)
+        for name in ("ExpectedArrivalTime", "ExpectedDepartureTime", "AimedArrivalTime", "AimedDepartureTime")
+    )
+    return forecast(
+        index,
+        item,
+        made_ms,
+        feed=feed,
+        stop_id=stop_id,
+        vehicle_id=vehicle_id,
+        operator=operator,
+        trip=trip,
+        expected_arrival=arrives,
+        expected_departure=leaves,
+        aimed_arrival=to_arrive,
+        aimed_departure=to_leave,
+    )
 
 
 def _calls(j: _Fields, monitoring: str | None = None) -> list[Call]:

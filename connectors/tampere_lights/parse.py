@@ -1,8 +1,8 @@
 """Traffic lights of Tampere (trafficlights.tampere.fi, API v1, JSON): states of signal groups, counts and queues of their detectors.
 
 ``deviceState``: one GRINT character a group (Traffic light state of the Finnish signal controllers' interface); names that start with ``PRIO`` are priority
-requests and no lamps, so they are passed over. ``trafficAmount``: vehicles counted in a period; ``queueLength`` and ``congestion`` are passed over, since no
-published text says what their numbers mean. A count without the length of its period cannot become a flow, and is refused.
+requests and no lamps, so they are passed over. ``trafficAmount``: vehicles counted in a period; one without the length of its period cannot become a flow, and is refused.
+``queueLength`` and ``congestion``: queues and waits of detectors, in the units that stand beside the numbers; a number in a unit that is not known is passed over.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ import msgspec
 from connectors.cities import City, FeedSettings
 from connectors.columns import Parsed, Stated
 from connectors.envelope import Envelope, Item
-from connectors.reading import Refused, SensorRows, decoder, iso_ms, number, reject
+from connectors.reading import Refused, SensorRows, decoder, iso_ms, known, number, reject
 from models.clock import rfc3339
-from models.records import SignalState, TrafficSignal
+from models.records import SensorObservation, SignalState, TrafficSignal
 
 _Text = str | int | float | None
 #: GRINT status characters, as the city's clients read them.
 GREEN, RED, AMBER, OFF = "1345678:", "9?@ABCDEFGH", "<>", ";="
 RED_WITHOUT_DEMAND = "BE"
+_METRES = frozenset(("m", "meter", "meters", "metre", "metres", "metri", "metriä"))
+_VEHICLES = frozenset(("veh", "vehicle", "vehicles", "pcs", "kpl", "count", "ajoneuvo", "ajoneuvoa"))
+_SECONDS = frozenset(("s", "sec", "second", "seconds", "sekunti", "sekuntia"))
+#: A period of at most so many is in minutes, one of at least so many in seconds: no count is shorter than half a minute, and none here longer than an hour.
+MOST_MINUTES, LEAST_SECONDS = 30.0, 120.0
 #: Counting periods outside of this are errors, milliseconds.
 SHORTEST_MS, LONGEST_MS = 10_000, 24 * 3_600_000
 
@@ -43,10 +48,17 @@ class _Result(msgspec.Struct):
     tsPeriodStart: str | None = None
     tsPeriodEnd: str | None = None
     interval: _Text = None  #: minutes
+    countPeriod: _Text = None  #: seconds or minutes, see ``_period_ms``
     trafficAmount: _Text = None
     reliabValue: _Text = None
+    redPeriod: _Text = None  #: seconds
     queueLength: _Text = None
-    congestion: _Text = None
+    unitQueueLength: str | None = None
+    vehicleCount: _Text = None
+    unitVehicleCount: str | None = None
+    maxWaitTime: _Text = None
+    avgWaitTime: _Text = None
+    unitWaitTime: str | None = None
 
 
 _list = decoder(list[msgspec.Raw], "deviceState of one device or a list of them, or results of detectors")
@@ -131,14 +143,13 @@ class Parser:
         if not r.device or not r.detector:
             raise Refused("missing", "detector", r.detector, "device and detector")
         if r.trafficAmount is None:
-            parsed.skip("no_value" if r.queueLength is None and r.congestion is None else "meaning_not_published")
+            self._queue(index, item, r, parsed)
             return
         amount = number(r.trafficAmount, "trafficAmount", 0, 100_000)
         end = iso_ms(r.tsPeriodEnd, "tsPeriodEnd")
-        minutes = number(r.interval, "interval", 0, 1440)
-        if not r.tsPeriodStart and minutes != minutes:
-            raise Refused("missing", "tsPeriodStart", None, "the start of the counting period, or its interval in minutes")
-        start = iso_ms(r.tsPeriodStart, "tsPeriodStart") if r.tsPeriodStart else end - round(minutes * 60_000)
+        start = _start(r, end)
+        if start is None:
+            raise Refused("missing", "tsPeriodStart", None, "the start of the counting period, or its length as interval or countPeriod")
         if not SHORTEST_MS <= end - start <= LONGEST_MS:
             raise Refused("range", "tsPeriodEnd", r.tsPeriodEnd, "a counting period of 10 s to a day")
         reliability = number(r.reliabValue, "reliabValue", 0, 1e6)
@@ -153,6 +164,75 @@ class Parser:
             kind="signal",
             fault="intermittentDataValues" if reliability == 0 else None,
         )
+
+    def _queue(self, index: int, item: Item, r: _Result, parsed: Parsed) -> None:
+        """Queue and wait at a detector: a record of its own, so that the newest count and the newest queue of a detector stand side by side."""
+        length, vehicles = number(r.queueLength, "queueLength", 0, 10_000), number(r.vehicleCount, "vehicleCount", 0, 10_000)
+        mean, longest = number(r.avgWaitTime, "avgWaitTime", 0, 86_400), number(r.maxWaitTime, "maxWaitTime", 0, 86_400)
+        metres = known(length) if _unit(r.unitQueueLength) in _METRES else None
+        queued = (
+            known(length) if _unit(r.unitQueueLength) in _VEHICLES else known(vehicles) if _unit(r.unitVehicleCount) in _VEHICLES else None
+        )
+        timed = _unit(r.unitWaitTime) in _SECONDS
+        told = (metres, queued, known(mean) if timed else None, known(longest) if timed else None)
+        if all(v is None for v in told):
+            parsed.skip("no_value" if all(v != v for v in (length, vehicles, mean, longest)) else "unknown_unit")
+            return
+        end = iso_ms(r.tsPeriodEnd, "tsPeriodEnd")
+        start = _start(r, end)
+        red = number(r.redPeriod, "redPeriod", 0, 86_400)
+        record = SensorObservation(
+            site_id=f"{self._prefix}{(r.device or '').lower()}",
+            direction=f"{r.detector}/queue",
+            window_start=rfc3339(min(end, start if start is not None else end if red != red else end - round(red * 1000))),
+            window_end=rfc3339(end),
+            ingest_time=rfc3339(item.ingest_ms),
+            feed=self._feed,
+            kind="signal",
+            queue_m=told[0],
+            queue_vehicles=told[1],
+            wait_mean_s=told[2],
+            wait_max_s=told[3],
+            fault="intermittentDataValues" if number(r.reliabValue, "reliabValue", 0, 1e6) == 0 else None,
+        )
+        parsed.stated.append(
+            Stated(
+                index=index,
+                ingest_ms=item.ingest_ms,
+                event_ms=end,
+                product="sensor-observation",
+                key=f"{record.site_id}:{record.direction}",
+                record=record,
+            )
+        )
+
+
+def _start(r: _Result, end: int) -> int | None:
+    """Beginning of a detector's period, milliseconds since 1970; None where its length is not said.
+
+    Raises:
+        Refused: a ``countPeriod`` of which nobody can tell whether it is in minutes or seconds.
+    """
+    if r.tsPeriodStart:
+        return iso_ms(r.tsPeriodStart, "tsPeriodStart")
+    minutes = number(r.interval, "interval", 0, 1440)
+    if minutes != minutes:
+        period = number(r.countPeriod, "countPeriod", 0, 86_400)
+        if period != period:
+            return None
+        if MOST_MINUTES < period < LEAST_SECONDS:
+            raise Refused(
+                "range",
+                "countPeriod",
+                r.countPeriod,
+                f"at most {MOST_MINUTES:g} minutes, or at least {LEAST_SECONDS:g} seconds: between, no unit is said",
+            )
+        minutes = period if period <= MOST_MINUTES else period / 60
+    return max(end - round(minutes * 60_000), 0)
+
+
+def _unit(text: str | None) -> str:
+    return (text or "").strip().lower().rstrip(".")
 
 
 def state_of(code: str) -> SignalState:

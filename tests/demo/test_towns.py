@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from connectors import cities
+from connectors.cities import STOPS
 from connectors.columns import Parsed
 from connectors.envelope import SCHEMA, Envelope, Item
 from connectors.families import parser
@@ -24,8 +25,8 @@ CASES = [(n, f.name) for n in ("helsinki", "tampere", "turku", "oulu") for f in 
 
 FEEDS = {
     "helsinki": {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "bikes", "parking"},
-    "tampere": {"journeys", "digitransit", "itsfactory", "waltti", "lights", "tms", "weather", "messages"},
-    "turku": {"foli", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages"},
+    "tampere": {"journeys", "digitransit", "itsfactory", "waltti", "stops", "lights", "tms", "weather", "messages"},
+    "turku": {"foli", "stops", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages"},
     "oulu": {"digitransit", "waltti", "oulunliikenne", "counting", "tms", "weather", "messages"},
 }
 
@@ -51,8 +52,10 @@ def read(city: str, feed: str, living: Living, served: dict[tuple[str, str], Doc
     reading, out = parser(f, c), []
     for h in f.http:
         method = "POST" if f.family == "oulunliikenne" else h.method
-        body = served[method, urlsplit(h.url).path].at(NOW)[1]
-        out.append(reading.parse(Envelope(SCHEMA, city, feed, f.family, "snapshot", NOW, (Item(NOW, h.url, body),))))
+        document = served[method, urlsplit(h.url).path]
+        stop = next(iter(living.traffic[city].buses)).way.stops[-1][1] if document.of_stops else ""
+        body = (document.at(NOW, stop) if stop else document.at(NOW))[1]
+        out.append(reading.parse(Envelope(SCHEMA, city, feed, f.family, "snapshot", NOW, (Item(NOW, h.url.replace(STOPS, stop), body),))))
     if f.mqtt is not None:
         begin = f.mqtt.topics[0].rstrip("#")
         items = []
@@ -77,7 +80,7 @@ def test_a_feed_is_served_whole_and_nothing_of_it_is_refused(
         said.update(s.product for s in parsed.stated)
     expected = {
         "tms": "readings", "counting": "readings", "weather": "road-weather", "messages": "situation", "alerts": "situation", "parking": "parking",
-        "bikes": "shared-vehicle-station", "oulunliikenne": "parking", "lights": "traffic-signal", "grid": "grid-factor",
+        "bikes": "shared-vehicle-station", "oulunliikenne": "parking", "lights": "traffic-signal", "grid": "grid-factor", "stops": "stop-passage",
     }.get(feed, "vehicles")  # fmt: skip
     assert said[expected] > 0, said
 
