@@ -100,6 +100,9 @@ def targets() -> dict[str, Target]:
                     Sample("weather-v2/1012/1", b'{"value": -1.5, "time": 1773120600}'),
                     *(Sample("traffic-message-v3/simple/ROAD_WORK", b) for b in bodies if b"situationId" in b),
                 ]
+            if family == "foli":  # a stop's board does not name its stop
+                board = (TESTS / "recordings" / "turku" / "stops_siri_sm_T34.json").read_bytes()
+                samples += [Sample("https://example.org/siri/sm/T34", b) for b in (board, *bodies)]
             if samples:
                 out[family] = Target(fixture, family, tuple(samples))
     return out

@@ -59,6 +59,8 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head).decode
 _list = msgspec.json.Decoder(list[dict[str, _Raw]]).decode
+#: A stop's board at Föli does not say of which stop it is: its address does, and the name of its file.
+_BOARD = re.compile(r"siri_sm_([^_.]+)")
 #: Queries of Oulunliikenne.
 _OULU = re.compile(
     rb'\{\s*"(tmsStations|weatherStations|carParks|trafficFluencyFeatureCollection|trafficAnnouncements|roadworks|cameras|ecoCounterSites|bikeRentalStations)"'
@@ -136,7 +138,8 @@ def received_ms(file: Path, body: bytes) -> int:
 
 def _document(family: Family, file: Path) -> Iterator[Item]:
     body = file.read_bytes()
-    yield Item(received_ms(file, body), file.name, body)
+    board = _BOARD.search(file.name)
+    yield Item(received_ms(file, body), file.name if board is None else f"/siri/sm/{board[1]}", body)
 
 
 def _packed(file: Path) -> Iterator[Item]:

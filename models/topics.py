@@ -50,9 +50,11 @@ PRODUCTS: dict[str, Product] = {
             "delete",
             30 * DAY_MS,
             "30 s to 5 min",
-            "Counts and speeds of traffic sensors",
+            "Counts and speeds of traffic sensors, queues at signals",
         ),
-        Product("stop-passage", records.StopPassage, "stop_id", "delete", 7 * DAY_MS, "on event", "Vehicles at stops"),
+        Product(
+            "stop-passage", records.StopPassage, "stop_id", "delete", 7 * DAY_MS, "on event", "Vehicles at stops, observed or forecast"
+        ),
         Product(
             "traffic-signal",
             records.TrafficSignal,

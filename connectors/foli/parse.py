@@ -7,6 +7,7 @@ vehicle is matched to a wrong trip; positions are snapped to the planned route; 
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ _Text = str | int | float | None
 EARLIEST_S, LATEST_S = -3600.0, 7200.0
 #: Trips that start before this hour may belong to the day before; their operating day is not guessed.
 DAY_BREAKS = 5
+_STOP = re.compile(r"[^/\x00-\x1f\ud800-\udfff]{1,80}")
 _SNAPPED = METHOD_CODE["snapped"]
 
 
@@ -218,7 +220,7 @@ class Parser:
             return
         stop = unquote(urlsplit(item.topic).path.rpartition("/siri/sm/")[2]) if "/siri/sm/" in item.topic else ""
         placed = v.latitude is not None and v.longitude is not None
-        if stop and "/" not in stop:
+        if _STOP.fullmatch(stop):
             times = [
                 None if t is None else epoch_ms(t, name)
                 for name in ("expectedarrivaltime", "expecteddeparturetime", "aimedarrivaltime", "aimeddeparturetime")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,5 +77,6 @@ def test_the_city_files_ask_at_addresses_that_the_readme_names(family: str) -> N
 
 
 def _hosts(toml: str, family: str) -> list[str]:
-    feeds = re.split(r"(?m)^\[feeds\.\w+\]", toml)[1:]
-    return [h for feed in feeds if f'family = "{family}"' in feed for h in re.findall(r'url = "\w+://([^/":]+)', feed)]
+    feeds = [f for f in tomllib.loads(toml).get("feeds", {}).values() if f["family"] == family]
+    urls = [h["url"] for f in feeds for h in (*f.get("http", ()), *([f["mqtt"]] if "mqtt" in f else []))]
+    return [urlsplit(url).hostname or "" for url in urls]

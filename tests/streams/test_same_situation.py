@@ -28,7 +28,7 @@ def city() -> City:
     change = msgspec.structs.replace
     feeds = (
         messages,
-        change(messages, name="datex", family="datex2", secondary_to="messages", id_namespace="digitraffic"),
+        whole.feed("datex"),
         alerts,
         change(alerts, name="waltti", secondary_to="alerts"),
     )

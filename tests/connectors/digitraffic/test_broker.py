@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from connectors.columns import Parsed
 from connectors.digitraffic.messages import MOST_UNPACKED
 from connectors.digitraffic.parse import Parser
 from connectors.envelope import SCHEMA, Envelope, Item
-from models.clock import parse_ms
+from models.clock import parse_ms, rfc3339
 from models.records import RoadWeather, Situation
+from tests.streams import kit
 
 CITY = load("helsinki")
 AT = parse_ms("2026-03-10T05:30:00Z")
@@ -130,3 +132,32 @@ def test_an_area_of_half_the_country_is_named_and_not_drawn(shared: Path) -> Non
     assert isinstance(stated.record, Situation)
     assert stated.record.geometry is None
     assert stated.record.areas == ["Pohjois-Pohjanmaa"]
+
+
+def test_counts_over_mqtt_beside_the_lists_of_stations_give_what_rest_gives() -> None:
+    """The configuration of the README: lists are polled, numbers come by MQTT; ``end`` is when it was measured, ``time`` is later and is not."""
+    readme = (Path(__file__).parents[3] / "connectors/digitraffic/README.md").read_text("utf-8")
+    table = tomllib.loads(readme.partition("```toml")[2].partition("```")[0])["feeds"]["tms"]
+    city = msgspec.structs.replace(load("helsinki", {"feeds.tms": table}), area=None)
+    lat, lon = kit.degrees(kit.EAST + 300.0, kit.NORTH)
+    told = {"id": 23118, "tmsNumber": 118, "collectionStatus": "GATHERING", "state": "OK", "bearing": 90}
+    station = {"type": "Feature", "id": 23118, "geometry": {"type": "Point", "coordinates": [lon, lat, 0]}, "properties": told}
+    stations = json.dumps({"type": "FeatureCollection", "features": [station]}).encode()
+    end = kit.T0 // 1000
+    numbers = [
+        (f"tms-v2/23118/{sensor}", json.dumps({"value": value, "time": end + 55, "start": end - 300, "end": end}).encode())
+        for sensor, value in ((5116, 600), (5122, 48))
+    ]
+    log = [
+        Envelope(
+            SCHEMA, "helsinki", "tms", "digitraffic", "snapshot", kit.T0 + 1, (Item(kit.T0 + 1, city.feed("tms").http[0].url, stations),)
+        ),
+        *(Envelope(SCHEMA, "helsinki", "tms", "digitraffic", "messages", kit.T0 + 60_000, (Item(kit.T0 + 60_000, *n),)) for n in numbers),
+    ]
+    out, run = kit.run_all(log, city)
+    assert (run.tally()["tms"].accepted, run.tally()["tms"].rejected) == (2, 0)
+    records = kit.records(out, "sensor-observation")
+    assert [(r["flow_vph"], r.get("speed_kmh"), r["window_end"]) for r in records] == [
+        (600.0, None, rfc3339(kit.T0)),
+        (600.0, 48.0, rfc3339(kit.T0)),
+    ]
