@@ -102,7 +102,7 @@ def replay(
     settings: tuple[str, ...],
 ) -> None:  # fmt: skip
     """An archive or recordings through the same core as the live data: into Parquet without a broker, or into Kafka topics of their own."""
-    from streams import manifest, replays
+    from streams import manifest, memory, replays
     from streams.whatif import Parameters, changed, is_parameter
 
     told = [s for s in settings if is_parameter(s.partition("=")[0])]
@@ -138,6 +138,7 @@ def replay(
         )
         return
     net = load_network(c, network)
+    memory.settle()
     summary = replays.to_folder(
         paths, c, net, Path(to), provisional=provisional, max_items=envelope_items, simulated=simulated,
         observe=parameters.observe, fuse=parameters.fuse, days=days,
