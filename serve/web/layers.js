@@ -4,6 +4,7 @@ export const GRADES = ["A", "B", "C", "D", "E", "F"];
 export const CO2_STEPS = [3, 10, 30, 100, 300]; // kg an hour and kilometre: from a quiet street to a motorway
 export const TILES = { source: "network", "source-layer": "segments" }; // as serve/tiles.py, which leaves small streets out when seen from afar
 export const SHAPE_ZOOM = 12.5; // vehicles are dots below it
+const ROUND_ZOOM = 14; // round ends and bends are half of all points, and not seen on thin lines
 const DASH_ZOOM = 12.5; // dashes below it would be a blur
 const ORIGIN = ["coalesce", ["feature-state", "origin"], "none"];
 const MEASURED = ["in", ORIGIN, ["literal", ["measured", "blended"]]];
@@ -65,9 +66,9 @@ export function layers(background, layer) {
     ...(background ? [{ id: "background", type: "raster", source: "background", paint: { "raster-opacity": 0.55, "raster-saturation": -0.7 } }] : []),
     { id: "selected", type: "line", source: "selected", layout: { "line-cap": "round", "line-join": "round" }, paint: { "line-color": colour("accent"), "line-opacity": 0.45,
       "line-offset": OFFSET, "line-width": ["interpolate", ["linear"], ["zoom"], 10, 8, 16, 16, 19, 30] } },
-    { ...lines, id: "flow", layout: { "line-cap": "round", "line-join": "round" }, paint: { ...flow, "line-offset": OFFSET } },
-    { ...lines, id: "inferred", minzoom: DASH_ZOOM, layout: { "line-cap": "butt", "line-join": "round" }, paint: { ...inferred, "line-offset": OFFSET, "line-dasharray": [2.5, 1.6] } },
-    { ...lines, id: "jam", minzoom: DASH_ZOOM, layout: { "line-cap": "butt" }, paint: { ...jam, "line-offset": OFFSET, "line-dasharray": [0.35, 1.5] } },
+    { ...lines, id: "flow", layout: { "line-cap": ["step", ["zoom"], "butt", ROUND_ZOOM, "round"], "line-join": ["step", ["zoom"], "bevel", ROUND_ZOOM, "round"] }, paint: { ...flow, "line-offset": OFFSET } },
+    { ...lines, id: "inferred", minzoom: DASH_ZOOM, layout: { "line-cap": "butt", "line-join": "bevel" }, paint: { ...inferred, "line-offset": OFFSET, "line-dasharray": [2.5, 1.6] } },
+    { ...lines, id: "jam", minzoom: DASH_ZOOM, layout: { "line-cap": "butt", "line-join": "bevel" }, paint: { ...jam, "line-offset": OFFSET, "line-dasharray": [0.35, 1.5] } },
     { id: "names", type: "symbol", ...TILES, minzoom: 14.2, filter: ["all", ["has", "name"], [">", ["get", "length_m"], 70]],
       layout: { "icon-image": ["concat", "name|", ["get", "name"]], "symbol-placement": "line-center", "icon-rotation-alignment": "map", "icon-keep-upright": true,
         "icon-padding": 24, "symbol-sort-key": ["-", 0, ["get", "length_m"]] } },

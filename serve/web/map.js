@@ -7,6 +7,8 @@ import { TILES, co2Class, layers, streets } from "/assets/layers.js";
 const SHOW_EVERY_MS = 400; // changes of segments are drawn together
 const LOOK_MS = 60; // tiles that come together are looked into together
 const TILES_MAX_ZOOM = 14;
+const SLOW_MS = 40; // frames that take longer than this while the map moves are drawn with fewer pixels
+const REST_MS = 200; // and with all of them when it has rested for so long
 const TARGET = { source: TILES.source, sourceLayer: TILES["source-layer"] };
 const EMPTY = { type: "FeatureCollection", features: [] };
 const absolute = (path) => `${location.origin}${path}`;
@@ -35,6 +37,7 @@ export class CityMap {
     this.map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "bottom-right");
     this.map.addControl(new maplibregl.ScaleControl(), "bottom-left");
     this.fleet = new Fleet(() => this.map.getSource("vehicles"), isDead);
+    this.#drawCoarselyWhenSlow();
     this.map.on("styleimagemissing", ({ id }) => {
       const image = this.map.hasImage(id) ? null : draw(id);
       if (image) this.map.addImage(id, image, { pixelRatio: 2 });
@@ -52,6 +55,30 @@ export class CityMap {
       if (e.key !== "Enter") return;
       const { clientWidth, clientHeight } = this.map.getCanvas(); // what is under the cross in the middle
       onSelect(...this.#under({ x: clientWidth / 2, y: clientHeight / 2 }, 14));
+    });
+  }
+
+  // Without a graphics card most of a frame's time goes by the pixel: while the map moves it gets a quarter of them, as soon as frames are seen to be slow.
+  #drawCoarselyWhenSlow() {
+    let moved = 0, drawn = 0, mean = 0, whole = null;
+    const coarse = () => {
+      whole = this.map.getPixelRatio();
+      this.map.setPixelRatio(whole / 2);
+      const rest = setInterval(() => {
+        if (performance.now() - moved < REST_MS) return;
+        clearInterval(rest);
+        this.map.setPixelRatio(whole);
+        whole = null;
+        moved = 0; // what the change of size said of moving is not so
+      }, REST_MS / 4);
+    };
+    this.map.on("move", () => { moved = performance.now(); });
+    this.map.on("render", () => {
+      const now = performance.now(), gap = now - drawn;
+      drawn = now;
+      if (now - moved > SLOW_MS || gap > 1000) return;
+      mean += 0.25 * (Math.min(gap, 250) - mean);
+      if (whole === null && mean > SLOW_MS) coarse();
     });
   }
 

