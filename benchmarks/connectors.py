@@ -8,6 +8,7 @@ CPU is user and system time of the process over the seconds after its start, as 
 
 import argparse
 import gzip
+import json
 import multiprocessing
 import sys
 import tempfile
@@ -32,9 +33,10 @@ NAMES = ("helsinki", "tampere", "turku", "oulu")
 RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "recordings"
 #: Size of the live documents, unpacked, kB, by a part of their address: documented, seen in ../shared/feeds, or reckoned from the number of stations and vehicles.
 SIZES_KB = {
-    "vehicle-positions/v2/hsl": 142, "trip-updates/v2/hsl": 1500, "feed/tripupdate": 150, "routes/latest": 600, "station_information": 150, "station_status": 120, "gtfs-rt/vehicle-positions": 20, "vehicle-activity": 900, "siri/vm": 450, "tms/v1/stations/data": 1500, "sensor-constants": 400,
+    "datex2-3.7": 1500, "vehicle-positions/v2/hsl": 142, "trip-updates/v2/hsl": 1500, "feed/tripupdate": 150, "routes/latest": 600, "station_information": 150, "station_status": 120, "gtfs-rt/vehicle-positions": 20, "vehicle-activity": 900, "siri/vm": 450, "tms/v1/stations/data": 1500, "sensor-constants": 400,
     "tms/v1/stations": 300, "weather/v1/stations/data": 1800, "weather/v1/stations": 300, "traffic-announcements": 300, "roadworks": 3000, "weight-restrictions": 500,
-    "facilities": 2000, "utilizations": 150, "counting-site/v2/sites": 200, "counting-site/v2/values": 500, "graphql": 600, "trafficAmount": 60,
+    "facilities": 2000, "utilizations": 150, "counting-site/v2/sites": 200, "counting-site/v2/values": 500, "graphql": 600, "trafficAmount": 60, "queueLength": 60,
+    "siri/sm": 15, "stop-monitoring": 150,
 }  # fmt: skip
 OTHER_KB = 50
 DIGITRANSIT = ("tampere", "FOLI", "OULU")
@@ -118,7 +120,11 @@ def settings(http_port: int, mqtt_port: int) -> list[str]:
             if feed.mqtt is not None:
                 out.append(f"{at}.mqtt.url=mqtt://127.0.0.1:{mqtt_port}")
             for k, http in enumerate(feed.http):
-                out.append(f"{at}.http.{k}.url=http://127.0.0.1:{http_port}/{http.url.partition('://')[2].partition('?')[0]}")
+                path = http.url.partition("://")[2].partition("?")[0]
+                if cities.STOPS in http.url:
+                    path = f"{path.removesuffix(cities.STOPS).rstrip('/')}/{cities.STOPS}"
+                    out.append(f"{at}.http.{k}.stops={json.dumps([str(s) for s in range(http.most_stops)])}")
+                out.append(f"{at}.http.{k}.url=http://127.0.0.1:{http_port}/{path}")
     return [x for s in out for x in ("--set", s)]
 
 
