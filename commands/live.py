@@ -33,16 +33,18 @@ class Heard:
 class _Memory:
     """Takes what the producer of Kafka would."""
 
-    def __init__(self, heard: Heard, feed: str, topic: str, full: Callable[[], None]) -> None:
-        self._heard, self._feed, self._topic, self._full = heard, feed, topic, full
+    def __init__(self, heard: Heard, feed: str, topic: str, stop: asyncio.Event) -> None:
+        self._heard, self._feed, self._topic, self._stop = heard, feed, topic, stop
         self._bytes = 0
 
     async def send(self, topic: str, value: bytes, *, partition: int | None = None, **_: Any) -> asyncio.Future[None]:
         if topic == self._topic:
-            self._heard.log.append((self._feed, partition or 0, decode(value)))
+            envelope = decode(value)
+            if envelope.kind != "tick" or not self._stop.is_set():  # that we stop listening is no trouble of the feed
+                self._heard.log.append((self._feed, partition or 0, envelope))
             self._bytes += len(value)
             if self._bytes > MOST_BYTES:
-                self._full()
+                self._stop.set()
         else:
             self._heard.refused[self._feed] = self._heard.refused.get(self._feed, 0) + 1
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,7 +70,7 @@ async def listen(
         except ConfigError as e:
             heard.left_alone[feed.name] = str(e)
     tasks = [
-        asyncio.create_task(c.run(_Memory(heard, name, raw_topic(owner.name, name), stop.set), "", stop), name=name)
+        asyncio.create_task(c.run(_Memory(heard, name, raw_topic(owner.name, name), stop), "", stop), name=name)
         for name, c in connectors.items()
     ]
     try:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import pytest
 from aiokafka.admin import NewTopic
 from click.testing import CliRunner, Result
 from google.transit import gtfs_realtime_pb2 as pb
 
-from commands import broker_state
+from commands import broker_state, live
+from connectors import envelope as envelopes
 from connectors.cities import load
+from connectors.envelope import SCHEMA, Envelope, Source
 from connectors.kafka import make_admin, make_producer
 from geo import store
 from models.clock import rfc3339
@@ -158,3 +162,15 @@ async def test_check_reads_from_the_broker_how_old_each_topic_is_and_how_the_fee
     (topic,) = [line for line, _ in lines if open_topic(c.name, "feed-health") in line]
     assert "5 s old" in topic
     assert ("topic      missing     raw.checked.buses", False) in lines
+
+
+async def test_that_the_check_stops_listening_is_no_trouble_of_the_feed() -> None:
+    heard, stop = live.Heard(), asyncio.Event()
+    memory = live._Memory(heard, "buses", "raw.x.buses", stop)
+    tick = Envelope(SCHEMA, "x", "buses", "gtfs_realtime", "tick", 1, (), Source(True, 200, None))
+    await memory.send("raw.x.buses", envelopes.encode(tick))
+    stop.set()
+    await memory.send(
+        "raw.x.buses", envelopes.encode(msgspec.structs.replace(tick, source=Source(False, None, "the connector was stopped")))
+    )
+    assert [e.source for _, _, e in heard.log] == [Source(True, 200, None)]
