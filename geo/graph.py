@@ -22,7 +22,7 @@ _USES: Final = (
     frozenset({"rail"}),
     frozenset({"general_traffic", "bus_lane", "rail"}),
 )
-#: Segment pairs beyond which the oldest half of a table is dropped, 20 bytes each.
+#: Segment pairs beyond which the oldest half of a table is dropped, 16 bytes each.
 _MOST_PAIRS: Final = 4_000_000
 
 
@@ -80,9 +80,9 @@ class Graph:
         for number, rows in enumerate(self._tables):
             at = np.flatnonzero(table == number)
             if len(at):
-                back = rows.previous[entry[at]]
-                has = back >= 0
-                previous[at] = np.where(has, entry[at] + back - rows.position[entry[at]], -1)
+                step = rows.step[entry[at]]
+                has = step != 0
+                previous[at] = np.where(has, entry[at] + step, -1)
                 segment[at] = np.where(has, rows.target[previous[at]], -1)
         return segment, previous
 
@@ -106,15 +106,15 @@ class _Table:
     def __init__(self, graph: Graph, bound_m: float) -> None:
         self.graph, self.bound_m = graph, bound_m
         n = len(graph.length_m) * len(PROFILES)
-        self.start: I64 = np.full(n, -1, np.int64)
+        # zeros take no memory before they are written, and few rows ever are: place 0 of the pool is nobody's
+        self.start: I64 = np.zeros(n, np.int64)  #: 0: no such row yet
         self.size: I64 = np.zeros(n, np.int64)
         self.used: I64 = np.zeros(n, np.int64)
         self.clock = 0
-        self.filled = 0
-        self.target: I32 = np.empty(1024, np.int32)
-        self.distance_m: F64 = np.empty(1024)
-        self.previous: I32 = np.empty(1024, np.int32)  #: place in the row of the segment before, -1: the source
-        self.position: I32 = np.empty(1024, np.int32)  #: place in the row
+        self.filled = 1
+        self.target: I32 = np.zeros(1024, np.int32)
+        self.distance_m: F64 = np.zeros(1024)
+        self.step: I32 = np.zeros(1024, np.int32)  #: from here to the place of the segment before, 0: that is the source
         self._lists: dict[int, tuple[list[int], list[int]]] = {}
         self._length: list[float] = []
 
@@ -122,7 +122,7 @@ class _Table:
         """Distance and pool index of each pair; inf and -1 where the row lacks the target."""
         row: I64 = profile * np.int64(len(self.graph.length_m)) + source
         self.clock += 1
-        missing = row[self.start[row] < 0]
+        missing = row[self.start[row] == 0]
         if len(missing):
             wanted = np.unique(missing)
             if self.filled > _MOST_PAIRS:
@@ -130,7 +130,7 @@ class _Table:
             for key in wanted.tolist():
                 self._add(key)
             # dropping may have taken rows of this very call that were not missing before
-            for key in np.unique(row[self.start[row] < 0]).tolist():
+            for key in np.unique(row[self.start[row] == 0]).tolist():
                 self._add(key)
         self.used[row] = self.clock
         low = self.start[row]
@@ -142,7 +142,7 @@ class _Table:
             going = low < high
             low = np.where(below & going, middle + 1, low)
             high = np.where(below | ~going, high, middle)
-        at = np.minimum(low, max(self.filled - 1, 0))
+        at = np.minimum(low, self.filled - 1)
         found = (low < end) & (self.target[at] == target)
         return np.where(found, self.distance_m[at], np.inf), np.where(found, at, -1)
 
@@ -152,31 +152,30 @@ class _Table:
             start, successor = self.graph.successors(profile)
             self._lists[profile] = (start.tolist(), successor.tolist())
             self._length = self.graph.length_m.tolist()
-        target, distance_m, previous = _dijkstra(source, *self._lists[profile], self._length, self.bound_m)
+        target, distance_m, step = _dijkstra(source, *self._lists[profile], self._length, self.bound_m)
         first, last = self.filled, self.filled + len(target)
         if last > len(self.target):
             room = max(2 * len(self.target), last)
-            for name in ("target", "distance_m", "previous", "position"):
+            for name in ("target", "distance_m", "step"):
                 old = getattr(self, name)
                 new = np.empty(room, old.dtype)
                 new[:first] = old[:first]
                 setattr(self, name, new)
-        self.target[first:last], self.distance_m[first:last], self.previous[first:last] = target, distance_m, previous
-        self.position[first:last] = np.arange(len(target))
+        self.target[first:last], self.distance_m[first:last], self.step[first:last] = target, distance_m, step
         self.start[key], self.size[key], self.filled = first, len(target), last
 
     def _drop(self, keep: I64) -> None:
         """Forget the half of the rows that was not used for longest; the rows ``keep`` stay."""
         self.used[keep] = self.clock
-        rows = np.flatnonzero(self.start >= 0)
+        rows = np.flatnonzero(self.start)
         rows = rows[np.lexsort((rows, self.used[rows]))]
         gone, stay = rows[: len(rows) // 2], np.sort(rows[len(rows) // 2 :])
         size = self.size[stay]
-        start = np.cumsum(size) - size
-        at = np.repeat(self.start[stay] - start, size) + np.arange(int(size.sum()))
-        for name in ("target", "distance_m", "previous", "position"):
+        start = np.cumsum(size) - size + 1
+        at = np.r_[0, np.repeat(self.start[stay] - start, size) + np.arange(1, int(size.sum()) + 1)]
+        for name in ("target", "distance_m", "step"):
             setattr(self, name, getattr(self, name)[at])
-        self.start[gone], self.start[stay], self.filled = -1, start, len(at)
+        self.start[gone], self.start[stay], self.filled = 0, start, len(at)
 
 
 def _join(segments: Segments, allowed: Bool, rail: Bool) -> tuple[I64, I64]:
@@ -201,7 +200,7 @@ def _join(segments: Segments, allowed: Bool, rail: Bool) -> tuple[I64, I64]:
 
 
 def _dijkstra(source: int, start: list[int], successor: list[int], length_m: list[float], bound_m: float) -> tuple[I32, F64, I32]:
-    """One row: targets ascending, metres from the source's end to each target's start, place in the row of the segment before (-1 the source).
+    """One row: targets ascending, metres from the source's end to each target's start, steps in the row to the segment before (0: that is the source).
 
     Ties go to the lower segment index, so that a row does not depend on anything but the network.
     """
@@ -224,5 +223,5 @@ def _dijkstra(source: int, start: list[int], successor: list[int], length_m: lis
     return (
         np.array(order, np.int32),
         np.array([done[s][0] for s in order], np.float64),
-        np.array([place[done[s][1]] if done[s][1] >= 0 else -1 for s in order], np.int32),
+        np.array([place[done[s][1]] - place[s] if done[s][1] >= 0 else 0 for s in order], np.int32),
     )

@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geo import polylines
-from geo.network import Lines, Network, Schedule, Segments, Shapes
+from geo.network import Lines, Network, Ragged, Schedule, Segments, Shapes
 from geo.project import Plane
 from geo.shapematch import linestrings
 from models.errors import ConfigError
@@ -87,6 +87,7 @@ def _update(digest: Any, column: Any) -> None:
     elif isinstance(column, np.ndarray):
         digest.update(np.ascontiguousarray(column.astype(column.dtype.newbyteorder("<"))).tobytes())
     else:
+        column = list(column) if isinstance(column, Ragged) else column
         digest.update(json.dumps(column, ensure_ascii=False, separators=(",", ":")).encode())
 
 
@@ -218,8 +219,12 @@ def load(folder: Path) -> Network:
         geometry=geometry,
         length_m=polylines.lengths(geometry),
         **{name: s[name].to_numpy() for name in ("from_node", "to_node", "speed_limit_kmh", "lanes", "bus_lane", "signal", "opposite")},
-        **{name: s[name].to_pylist() for name in ("segment_id", "road_class", "represents", "name", "osm_way_ids")},
-        osm_node_ids=s[LATER].to_pylist() if LATER in s.column_names else [],
+        segment_id=s["segment_id"].to_pylist(),
+        road_class=_words(s["road_class"]),
+        represents=_words(s["represents"]),
+        name=_words(s["name"]),
+        osm_way_ids=_ragged(s["osm_way_ids"]),
+        osm_node_ids=_ragged(s[LATER]) if LATER in s.column_names else [],
     )
     h, pieces, stops = tables["shapes"], tables["pieces"], tables["stops"]
     shapes = Shapes(
@@ -319,6 +324,19 @@ def _check_rows(folder: Path, tables: dict[str, pa.Table], count: dict[str, int]
         raise ConfigError(
             str(folder / "routes.parquet"), "shapes", [int(rows.min()), int(rows.max())], f"row numbers 0 to {count['shapes'] - 1}"
         )
+
+
+def _words(column: pa.ChunkedArray) -> list[Any]:
+    """Texts of which few differ: each is one object, however many rows have it."""
+    coded = column.combine_chunks().dictionary_encode()
+    words = coded.dictionary.to_pylist()
+    return [None if k is None else words[k] for k in coded.indices.to_pylist()]
+
+
+def _ragged(column: pa.ChunkedArray) -> Ragged:
+    lists = column.combine_chunks().fill_null([])
+    start = lists.offsets.to_numpy().astype(np.int64)
+    return Ragged(start - start[0], lists.flatten().to_numpy())
 
 
 def _lines(table: pa.Table, file: Path) -> Lines:

@@ -56,11 +56,6 @@ def outputs_text(value: F64, lo95: F64, hi95: F64) -> list[str]:
     return [",".join(row) for row in zip(*parts, strict=True)]
 
 
-def text(value: str) -> str:
-    """A JSON string."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 def fields(values: Mapping[str, object]) -> str:
     """Fields that all rows have in common, without braces; None is left out.
 

@@ -30,8 +30,9 @@ from streams.areas import Areas, areas_of
 from streams.cells import WINDOW_MS
 from streams.fleets import Rates, rates
 from streams.flows import Flows, FlowsSettings
-from streams.outputs import Out, Outputs
+from streams.outputs import Out, Outputs, parted
 from streams.partial import Partial, SensorRow
+from streams.states import id_texts
 from streams.surroundings import Surroundings
 from streams.transit import Crews, Driven, Recent, driven
 
@@ -136,7 +137,7 @@ class Emitter:
         self.settled = False  #: a window has become final since the start: enough is known to speak of areas before the next one does
         self.flow_vph: F64 = np.full(n, np.nan)  #: of the last final window, all vehicles; and where it comes from
         self.flow_source: I64 = np.zeros(n, np.int64)
-        self.id_text = [f'"segment_id":{emission_text.text(i)}' for i in s.segment_id]
+        self.id_texts = id_texts(s.segment_id)
         self.told = -1  #: the newest window that a provisional round was made of
         self._rates: dict[tuple[Any, ...], Rates] = {}
         self.rates_of(0)
@@ -384,33 +385,36 @@ class Emitter:
             }
         )  # fmt: skip
 
-    def _segment_records(self, result: Result, r: Rates, first: int, last: int, seen: Seen, status: str, at: I64) -> list[Out]:
+    def _segment_records(self, result: Result, r: Rates, first: int, last: int, seen: Seen, status: str, at: I64) -> Sequence[Out]:
         """``emission-segment`` of the rows ``at`` of a result."""
-        if not len(at):
-            return []
-        e = result.emissions
-        spread = np.exp(Z95 * result.flow_log_sd[at])
-        ids = [self.network.segments.segment_id[k] for k in result.rows[at].tolist()]
+        common = self.common(r, seen, first, last, status)
+        start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
+
+        def make(a: int, b: int) -> list[Out]:
+            return self._texts(result, at[a:b], common, start_ms, f"{start_ms}:{end_ms}:{seen.revision}")
+
+        return parted(len(at), make) if len(at) else []
+
+    def _texts(self, result: Result, at: I64, common: str, start_ms: int, window: str) -> list[Out]:
+        """Some of these records."""
+        e, rows = result.emissions, result.rows[at].tolist()
+        vph, spread = result.flow_vph[at], np.exp(Z95 * result.flow_log_sd[at])
+        ids = [self.network.segments.segment_id[k] for k in rows]
         v = emission_text.numbers(emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)))
         known = np.isfinite(result.speed_kmh[at]).tolist()
         share = emission_text.numbers(np.round(result.transit_share[at], 3))
         origin = [_ORIGINS[o] for o in result.origin[at].tolist()]
-        common = self.common(r, seen, first, last, status)
         values = emission_text.records(
             [
-                [self.id_text[k] for k in result.rows[at].tolist()], [common] * len(ids),
+                [f'"segment_id":"{self.id_texts[k]}"' for k in rows], [common] * len(ids),
                 emission_text.outputs_text(e.value[at], e.lo95[at], e.hi95[at]),
-                emission_text.quantity("flow_vph", result.flow_vph[at], result.flow_vph[at] / spread, result.flow_vph[at] * spread),
+                emission_text.quantity("flow_vph", vph, vph / spread, vph * spread),
                 [f'"flow_source":"{FLOW_SOURCES[k]}"' for k in result.source[at].tolist()],
                 [f'"speed_kmh":{x},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],
                 [f'"transit_share":{x}' for x in share],
             ]
         )  # fmt: skip
-        start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
-        return [
-            Out(i.encode(), value, start_ms, f"emission-segment:{i}:{start_ms}:{end_ms}:{seen.revision}")
-            for i, value in zip(ids, values, strict=True)
-        ]
+        return [Out(i.encode(), value, start_ms, f"emission-segment:{i}:{window}") for i, value in zip(ids, values, strict=True)]
 
     # ----------------------------------------------------------------------- state
 

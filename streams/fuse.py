@@ -6,6 +6,7 @@ of the raw log alone: cells are merged by maximum (they are cumulative and never
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -362,7 +363,7 @@ class Fuser:
 
     def _records(
         self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, closed: Bool, *, final: bool
-    ) -> list[Out]:
+    ) -> Sequence[Out]:
         """``segment-state`` of the segments ``rows``, whose estimates stand at ``at`` in ``e``."""
         if not len(rows):
             return []

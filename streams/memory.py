@@ -12,6 +12,14 @@ import pyarrow as pa
 YOUNGEST = 50_000
 
 
+def trim() -> None:
+    """Free pages in the middle of the heap go back to the system, where the C library is glibc. Takes some milliseconds: once a minute."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return
+
+
 def settle() -> None:
     """After start-up: what reading a network took for a moment goes back to the system, and what never changes any more is left out of every later collection.
 
@@ -21,7 +29,4 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(YOUNGEST)
     pa.default_memory_pool().release_unused()
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        return
+    trim()

@@ -6,7 +6,7 @@ Names follow the naming rules of Prometheus (base units, ``_total`` on counters)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -81,7 +81,7 @@ class WorkerMetrics:
         self.feed_messages = gauge("feed_messages_per_second", "Messages of a feed in 15 s", "city", "feed")
         self.coverage = gauge("measured_ratio", "Part of the city's vehicle-kilometres that was measured, now or lately", "city")
         self.travel_time_index = gauge("travel_time_index", "Travel time in the city over that in free flow", "city")
-        self._taken: dict[str, Callable[[str, list[Out]], None]] = {
+        self._taken: dict[str, Callable[[str, Sequence[Out]], None]] = {
             "vehicle-position": self._positions,
             "dead-letter": self._dead_letters,
             "feed-health": self._health,
@@ -100,15 +100,15 @@ class WorkerMetrics:
         self.messages.labels(city, owner).inc()
         self.latency.labels(city, owner.partition("/")[0]).observe(max(0.0, self._now_s() - log_ms / 1000))
 
-    def _positions(self, city: str, outs: list[Out]) -> None:
+    def _positions(self, city: str, outs: Sequence[Out]) -> None:
         self.matched.labels(city).inc(sum(b'"segment_id":' in o.value for o in outs))
 
-    def _dead_letters(self, city: str, outs: list[Out]) -> None:
+    def _dead_letters(self, city: str, outs: Sequence[Out]) -> None:
         for o in outs:
             r = msgspec.json.decode(o.value, type=_Rejected)
             self.rejected.labels(city, r.feed, r.reason).inc()
 
-    def _health(self, city: str, outs: list[Out]) -> None:
+    def _health(self, city: str, outs: Sequence[Out]) -> None:
         for o in outs:
             h = msgspec.json.decode(o.value, type=_Health)
             self.feed_state.labels(city, h.feed).set(FEED_STATES.index(h.state))
@@ -116,7 +116,7 @@ class WorkerMetrics:
             for gauge, value in ((self.feed_lag, h.lag_p95_s), (self.feed_gap, h.gap_s), (self.feed_rejects, h.reject_ratio)):
                 gauge.labels(city, h.feed).set(float("nan") if value is None else value)
 
-    def _areas(self, city: str, outs: list[Out]) -> None:
+    def _areas(self, city: str, outs: Sequence[Out]) -> None:
         for o in outs:
             a = msgspec.json.decode(o.value, type=_Area)
             if a.area_kind == "city":

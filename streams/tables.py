@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ from models.archive import METADATA
 from models.arrow import RECORDS as RECORDS
 from models.arrow import arrow_schema as arrow_schema
 from models.arrow import table as table
-from streams.outputs import Out
+from streams.outputs import Out, parts
 
 #: Rows of a row group. Groups are cut by count, never by how records arrived, so that the file does not depend on batching.
 GROUP = 50_000
@@ -32,13 +32,14 @@ class ParquetSink:
         self._waiting: dict[str, list[bytes]] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
 
-    def add(self, product: str, outs: list[Out]) -> None:
+    def add(self, product: str, outs: Sequence[Out]) -> None:
         waiting = self._waiting.setdefault(product, [])
-        waiting.extend(o.value for o in outs if o.value)
         self.counts[product] = self.counts.get(product, 0) + len(outs)
-        while len(waiting) >= GROUP:
-            self._write(product, waiting[:GROUP])
-            del waiting[:GROUP]
+        for part in parts(outs):
+            waiting.extend(o.value for o in part if o.value)
+            while len(waiting) >= GROUP:
+                self._write(product, waiting[:GROUP])
+                del waiting[:GROUP]
 
     def _write(self, product: str, values: list[bytes]) -> None:
         writer = self._writers.get(product)

@@ -29,6 +29,7 @@ from geo.network import Network
 from models.errors import EXIT_SOFTWARE
 from models.profile import Profile
 from models.topics import partials_topic, raw_topic, state_topic
+from streams import memory
 from streams.admin import Probe, ensure_topics
 from streams.driver import DriverSettings, FuseStep, Message, ObserveStep, PartitionDriver, Step
 from streams.fuse import Fuser, FuseSettings
@@ -51,6 +52,8 @@ IDLE_MS = 60_000
 FETCH_BYTES = 1024 * 1024
 TICK_S = 0.5
 PROBE_S = 5.0
+#: What minutes and snapshots took for a moment is given back so often, seconds.
+TRIM_S = 20.0
 #: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
 ANSWER_S = 40.0
 #: A clean stop takes no longer than this, seconds; what is not done by then is left to the next start.
@@ -275,6 +278,7 @@ class CityWorker:
                 found = PartitionDriver(lambda: self._step(tp), self._sink(), time.monotonic, self.settings.driver)
                 begin = time.monotonic()
                 await recover(found, tp, self.store, self.log)
+                memory.settle()
                 log.info("%s: state as of offset %d, recovered in %.2f s", found.step.owner, found.step.offset, time.monotonic() - begin)
                 self.drivers[tp] = found
             if first is not None and found.gap(first.offset):
@@ -314,8 +318,12 @@ class CityWorker:
 
     async def _ticker(self) -> None:
         """Snapshots on time (also when no message comes), and time for silent partitions."""
+        trimmed_s = time.monotonic()
         while not self.stopping:
             await asyncio.sleep(TICK_S)
+            if time.monotonic() - trimmed_s >= TRIM_S:
+                memory.trim()
+                trimmed_s = time.monotonic()
             rebalancing = bool(self.app.rebalancing)
             self.watchdog.beat(rebalancing=rebalancing)
             for tp, driver in sorted(self.drivers.items()):

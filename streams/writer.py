@@ -12,7 +12,7 @@ from aiokafka.partitioner import murmur2
 from connectors.cities import City
 from models.topics import PRODUCTS, dead_letter_topic, evidence_topic, late_topic, open_topic
 from streams.batches import Batcher
-from streams.outputs import Out, Outputs
+from streams.outputs import Out, Outputs, parts
 
 SCHEMA_URL = "https://tilannekuva.example/schemas/{product}.v{major}.json"
 
@@ -69,11 +69,12 @@ class Writer:
         """Hand everything to the producer. Blocks while its buffer is full: back-pressure, not memory."""
         for product, outs in outputs.records.items():
             partitions = PRODUCTS[product].partitions if product in PRODUCTS else 1
-            if partitions == 1:
-                await self._batches(product, outs, 0)
-            else:
+            for part in parts(outs):
+                if partitions == 1:
+                    await self._batches(product, part, 0)
+                    continue
                 shards: dict[int, list[Out]] = {}
-                for o in outs:
+                for o in part:
                     shards.setdefault((murmur2(o.key) & 0x7FFFFFFF) % partitions, []).append(o)
                 for partition in sorted(shards):
                     await self._batches(product, shards[partition], partition)

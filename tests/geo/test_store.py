@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from geo import assemble, store
-from geo.network import Lines, Network, Schedule, Segments
+from geo.network import Lines, Network, Ragged, Schedule, Segments
 from geo.project import Plane
 from models.errors import ConfigError
 
@@ -192,3 +192,11 @@ def test_150_000_segments_load_in_under_two_seconds(tmp_path: Path) -> None:
     assert isinstance(loaded.segments.geometry, Lines)
     assert len(loaded.segments) == 150_000
     assert min(took) < 2.0
+
+
+def test_lists_of_numbers_in_one_column_read_as_lists() -> None:
+    ragged = Ragged(np.array([0, 2, 2, 3]), np.array([7, 8, 9]))
+    assert list(ragged) == [[7, 8], [], [9]] == ragged
+    assert (ragged[-1], ragged[:2], len(ragged)) == ([9], [[7, 8], []], 3)
+    with pytest.raises(IndexError):
+        ragged[3]
