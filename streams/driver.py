@@ -233,7 +233,9 @@ class PartitionDriver:
         self.sequence = 0  #: of the next snapshot
         self.last_snapshot_s = self.now_s()
         self.every_s = self.settings.snapshot_s
-        self.together = self.settings.together  #: fewer while the sink is slow
+        self.together = (
+            1  #: doubled with each hand that is quick, halved by each that is slow: the first hand must not be the one that takes minutes
+        )
         self.fed = 0
         self.skipped = 0
         self.closed = False

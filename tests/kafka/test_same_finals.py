@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from geo import lines, store
 from geo.network import Network
 from geo.project import Plane
-from tests.kafka.harness import Town, Worker, compare, process, produce, written
+from tests.kafka.harness import PATIENCE_S, ROOT, Town, Worker, compare, process, produce, written
 from tests.streams import world
 
 pytestmark = pytest.mark.kafka
@@ -29,6 +32,27 @@ async def test_kafka_and_offline_give_the_same_bytes(kafka: str, tmp_path: Path,
     prefix = await produce(town, kafka, uuid.uuid4().hex[:8], max_items=max_items)
     await process(town, kafka, prefix, workers)
     await check(town, kafka, prefix, max_items=max_items)
+
+
+async def test_two_cities_in_one_worker_give_the_bytes_of_each_alone(kafka: str, tmp_path: Path) -> None:
+    run, towns = uuid.uuid4().hex[:8], list[Town]()
+    for seed, name in enumerate(("easttown", "westtown"), 1):
+        town = Town(tmp_path / name, lines=world.recording(seed, seconds=300, gtfs_rt_every=5), network=world.network(name), name=name)
+        store.save(town.network, tmp_path / "data" / "networks" / name)
+        prefix = await produce(town, kafka, run)
+        towns.append(town)
+    files = [str(t.city_file) for t in towns]
+    command = [sys.executable, "-m", "tilannekuva", "process", *files, "--broker", kafka, "--prefix", prefix, "--until-end"]
+    told = tmp_path / "worker.log"
+    with told.open("wb") as log:
+        worker = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "TILANNEKUVA_DATA": str(tmp_path / "data")})
+    try:
+        assert await asyncio.to_thread(worker.wait, PATIENCE_S) == 0, told.read_text()[-3000:]
+    finally:
+        worker.kill()
+        worker.wait(30)
+    for town in towns:
+        await check(town, kafka, prefix, max_items=200)
 
 
 async def test_a_worker_killed_in_the_middle_changes_no_byte(kafka: str, tmp_path: Path) -> None:
