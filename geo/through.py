@@ -47,17 +47,21 @@ def trips_through(s: Segments, speed_kmh: F64, driven: Bool, settings: ThroughSe
     cost_s = np.maximum(s.length_m[rows] * 3.6 / speed_kmh[rows], 1e-3)
     sources = np.arange(0, len(ends), max(1, -(-len(ends) // cfg.sources)))
     together = max(1, cfg.pairs // len(ends))
+    time_s, by = np.full(together * len(ends), np.inf), np.full(together * len(ends), -1, np.int64)
+    tail = tail[order]
     for k in range(0, len(sources), together):
-        out[rows] += _trees(sources[k : k + together], len(ends), tail[order], head, first, cost_s, cfg.limit_s)
+        out[rows] += _trees(sources[k : k + together], len(ends), tail, head, first, cost_s, cfg.limit_s, time_s, by)
     return out
 
 
-def _trees(sources: I64, nodes: int, tail: I64, head: I64, first: I64, cost_s: F64, limit_s: float) -> F64:
-    """Trips over each edge on the quickest ways from some sources. Edges are in the order of their tails; those of node i are first[i]:first[i + 1]."""
-    time_s = np.full(len(sources) * nodes, np.inf)
-    by = np.full(len(sources) * nodes, -1, np.int64)  # the edge that a (source, node) is reached by
+def _trees(sources: I64, nodes: int, tail: I64, head: I64, first: I64, cost_s: F64, limit_s: float, time_s: F64, by: I64) -> F64:
+    """Trips over each edge on the quickest ways from some sources. Edges are in the order of their tails; those of node i are first[i]:first[i + 1].
+
+    ``time_s`` (inf) and ``by`` (-1) have a place for each (source, node): when it is reached and by which edge. They are given back as they were.
+    """
     reached = np.arange(len(sources)) * nodes + sources
     time_s[reached] = 0.0
+    touched = [reached]
     while len(reached):  # every way is tried again from wherever a quicker one has been found
         node = reached % nodes
         count = first[node + 1] - first[node]
@@ -71,17 +75,20 @@ def _trees(sources: I64, nodes: int, tail: I64, head: I64, first: I64, cost_s: F
         best = order[np.r_[True, np.diff(key[order]) != 0]] if len(order) else order
         reached = key[best]
         time_s[reached], by[reached] = t[best], edge[best]
-    at = np.flatnonzero(by >= 0)
-    parent = np.full(len(by), -1, np.int64)
-    parent[at] = at - at % nodes + tail[by[at]]
-    trips = (by >= 0).astype(np.float64)  # that run to a node or on from it
-    onward = np.bincount(parent[at], minlength=len(by))
+        touched.append(reached)
+    every = np.unique(np.concatenate(touched))
+    via = by[every]
+    parent = np.searchsorted(every, every - every % nodes + tail[via])
+    time_s[every], by[every] = np.inf, -1
+    at = np.flatnonzero(via >= 0)
+    trips = (via >= 0).astype(np.float64)  # that run to a node or on from it
+    onward = np.bincount(parent[at], minlength=len(every))
     reached = at[onward[at] == 0]
     while len(reached):  # from the ends of the ways back to where they begin
         before = parent[reached]
         np.add.at(trips, before, trips[reached])
         np.subtract.at(onward, before, 1)
         before = np.unique(before)
-        reached = before[(onward[before] == 0) & (by[before] >= 0)]
-    over: F64 = np.bincount(by[at], trips[at], len(head)).astype(np.float64)
+        reached = before[(onward[before] == 0) & (via[before] >= 0)]
+    over: F64 = np.bincount(via[at], trips[at], len(head)).astype(np.float64)
     return over
