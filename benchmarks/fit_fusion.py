@@ -35,6 +35,8 @@ PARAMETERS = {
     "half_life_s": 0.3, "loop_weight_s": 0.3, "own_prior_s": 0.3, "ahead_prior_s": 0.3, "own_reach_m": 0.3, "ahead_reach_m": 0.3, "ahead_share": 0.05,
     "bus_loss": 0.4, "doubt": 0.3, "loops.free_share": 0.1, "loops.creep_kmh": 0.4, "limit_share": 0.03, "signal_s": 0.2, "yield_s": 0.4,
 }  # fmt: skip
+#: What single minutes count for against five in the fit of confidence: both are to be within the bar, and the truth of one minute rests on few cars.
+MINUTE_SHARE = 0.6
 START = {"limit_share": 0.87, "signal_s": 4.0, "yield_s": 1.5}
 
 
@@ -124,7 +126,8 @@ class Rows:
     estimate: F64
     minute: F64
     five: F64
-    hit: F64  #: mean of the hits against the two
+    five_said: F64  #: the estimate of the five minutes
+    hit: F64  #: weighted mean of the hits against the two
 
 
 def rows_of(cases: list[Case]) -> Rows:
@@ -151,7 +154,14 @@ def rows_of(cases: list[Case]) -> Rows:
         one = 1.0 / pace
         hits = [np.abs(v - x) <= np.maximum(0.15 * x, 3.0) for v, x in ((c.truth.minute_speed, one), (five, five_said))]
         parts.append(
-            [*(f[has] for f in features), one[has], c.truth.minute_speed[has], five[has], (hits[0] + hits[1].astype(np.float64))[has] / 2]
+            [
+                *(f[has] for f in features),
+                one[has],
+                c.truth.minute_speed[has],
+                five[has],
+                five_said[has],
+                (MINUTE_SHARE * hits[0] + (1 - MINUTE_SHARE) * hits[1])[has],
+            ]
         )
     a = [np.concatenate(x) for x in zip(*parts, strict=True)]
     return Rows((a[0], a[1], a[2], a[3]), *a[4:])
@@ -197,7 +207,7 @@ def search(f: Callable[[F64], float], b: F64, rounds: int = 60) -> F64:
 
 
 def fit_confidence(cases: list[Case], test: list[Case]) -> None:
-    """Band by the likelihood of hits, quantiles by their own (pinball) loss, and the monotone map."""
+    """Band by the likelihood of hits, quantiles of five minutes by their own (pinball) loss, and the monotone map."""
     r = rows_of(cases)
     start = np.array([-2.0, -0.5, 0.5, -0.5, 2.5, 3.0])
 
@@ -206,7 +216,7 @@ def fit_confidence(cases: list[Case], test: list[Case]) -> None:
         return -float((r.hit * np.log(p) + (1 - r.hit) * np.log(1 - p)).mean()) + 1e3 * max(b[1], 0.0)
 
     band = search(likelihood, start)
-    log_ratio = np.log(np.maximum((r.minute + r.five) / 2, 0.3) / r.estimate)
+    log_ratio = np.log(np.maximum(r.five, 0.3) / r.five_said)
 
     def pinball(b: F64, share: float) -> float:
         u = log_ratio - np.sign(share - 0.5) * Z20 * _width(b, r)
@@ -227,7 +237,9 @@ def fit_confidence(cases: list[Case], test: list[Case]) -> None:
     for name, rows in (("fitted on", r), ("tested on", rows_of(test) if test else None)):
         if rows is not None:
             q = np.interp(_raw(band, rows), knots, mapped)
-            print(f"{name}: calibration error {truth.calibration(q, rows.hit)[0]:.3f} (mean of hits against one and five minutes)")
+            shares = [float((rows.five < rows.five_said * np.exp(k * Z20 * _width(b, rows))).mean()) for k, b in ((-1, below), (1, above))]
+            print(f"{name}: {shares[0]:.1%} of five-minute truths below the 20 % quantile, {shares[1]:.1%} below the 80 % one")
+            print(f"{name}: calibration error {truth.calibration(q, rows.hit)[0]:.3f} (weighted hits against one and five minutes)")
 
 
 def main() -> None:

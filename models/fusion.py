@@ -8,6 +8,8 @@ Of a segment one asks in turn, each answer being the prior of the next, worth a 
 1. what its class and limit lead one to expect (ratio 1), or what is usual there at this time of the week where a profile tells it (``models/profile.py``);
 2. what is going on ahead, in all the streets that it leads into (queues grow upstream);
 3. what is going on on the street itself, from here straight on.
+What vehicles said counts as many seconds as they spent, so the variance follows the count; it fades with log time, so it follows the age; and it counts for less where
+its feed is sick or late (``streams/health.py``).
 A ratio of sums with a prior of so many seconds is the posterior mean of a gamma-distributed pace ratio under discounting, the power steady model of Smith (1979,
 J. R. Statist. Soc. B 41) as West & Harrison (1997, ch. 10) give it: a recursive estimate in which evidence fades with log time.
 
@@ -42,9 +44,9 @@ class FusionSettings:
     #: Weight of a site's reading, seconds of expected time (a vehicle that drives through a block of 40 m brings about 5).
     loop_weight_s: float = 8.0
     #: Weight of what is known from ahead against the street's own evidence, seconds of expected time.
-    own_prior_s: float = 3.0
+    own_prior_s: float = 2.0
     #: Weight of the expectation of light traffic against what is known from ahead.
-    ahead_prior_s: float = 5.0
+    ahead_prior_s: float = 3.0
     #: Weight of what is usual at this time of the week, where a profile tells it, in place of that expectation.
     usual_prior_s: float = 2.0
     #: Evidence on the same street straight ahead fades by e over this distance, metres ...
@@ -52,7 +54,7 @@ class FusionSettings:
     #: ... and reaches so many segments.
     own_rounds: int = 8
     #: Evidence of all streets ahead fades by e over this distance, metres ...
-    ahead_reach_m: float = 200.0
+    ahead_reach_m: float = 150.0
     #: ... keeps this share at each step ...
     ahead_share: float = 0.9
     #: ... and reaches so many segments.
@@ -96,6 +98,9 @@ class WindowSums:
     loop_kmh: F64  #: spot mean, > 0
     loop_vph: F64  #: NaN: not told
     loop_ms: I64  #: end of its window
+    #: Share of their weight that what vehicles and sites said keeps, 0..1 by segment: the variance of what a sick or late feed tells is larger. None: all of it.
+    worth: F64 | None = None
+    loop_worth: F64 | None = None
 
     @property
     def empty(self) -> bool:
@@ -184,9 +189,12 @@ class Estimator:
         expected = obs.dist_m * 3.6 / s.expected_kmh[obs.segment]
         loss = np.where(s.general[obs.segment], cfg.bus_loss * expected, 0.0)
         new = _pair(np.maximum(obs.time_s - loss, 0.25 * obs.time_s), expected)
+        if obs.worth is not None:
+            new *= obs.worth
         at = obs.loop_segment
         speed = space_mean(obs.loop_kmh, obs.loop_vph, s.free_flow_kmh[at], s.lanes[at], s.interrupted[at], cfg.loops)
-        return new, _pair(cfg.loop_weight_s * s.running_kmh[at] / speed, np.full(len(at), cfg.loop_weight_s))
+        weight = np.full(len(at), cfg.loop_weight_s) if obs.loop_worth is None else cfg.loop_weight_s * obs.loop_worth
+        return new, _pair(weight * s.running_kmh[at] / speed, weight)
 
     def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
         """What the spread depends on (own evidence, log pace ratio ahead, log pace ratio, share of the time at the end), and all evidence and priors, seconds."""

@@ -121,6 +121,8 @@ class Fuser:
         self.judges = {f.name: Judge(f.name, f.cadence_s) for f in city.feeds}
         self.health: dict[int, dict[tuple[str, int], HealthRow]] = {}
         self.next_slot: int | None = None
+        self.worth: dict[int, dict[str, float]] = {}  #: slot -> feeds whose evidence counts for less, of slots that open windows end with
+        self.site_feed: dict[str, str] = {}  #: who tells of a site
         self.last_provisional_ms = 0
         self.offset = -1
         self.simulated = profile is not None and profile.simulated
@@ -195,6 +197,7 @@ class Fuser:
             ):
                 window.sensors[key] = s
                 window.dirty = True
+                self.site_feed[key] = partial.feed
 
     def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
         """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
@@ -222,10 +225,22 @@ class Fuser:
         np.minimum.at(best, who, rank)
         return rank, segment, who, sums, rank == best[who]
 
-    def _sums(self, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
-        """What the window tells the estimator."""
-        segment, _, sums = cells
-        return evidence(segment, sums, [r for _, r in sorted(window.sensors.items())])
+    def _sums(self, w: int, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
+        """What the window tells the estimator. What a feed told counts as the health of the feed was at the window's end, or is now if that is to come."""
+        segment, who, sums = cells
+        readings = sorted(window.sensors.items())
+        slot = min((w + 1) * WINDOW_MS // SLOT_MS, self.next_slot or 0) - 1
+        sick = self.worth.get(slot, {})
+        worth, sites = None, {}
+        if sick:
+            best = np.full(len(self.vehicle) + 1, 1 << 30)
+            for rank, _, vehicle, _ in window.rows:
+                best[vehicle] = np.minimum(best[vehicle], rank)
+            worth = np.ones(len(who))
+            for feed, share in sick.items():
+                worth[best[who] == self.rank[feed]] = share
+            sites = {(r.site_id, r.direction): sick.get(self.site_feed.get(k, ""), 1.0) for k, r in readings}
+        return evidence(segment, sums, [r for _, r in readings], worth, sites)
 
     # ------------------------------------------------------------------ closing
 
@@ -240,7 +255,7 @@ class Fuser:
             window = self.windows.pop(w, None) or _Window()
             told = self._told(window)
             cells = self._best(told)
-            sums = self._sums(window, cells)
+            sums = self._sums(w, window, cells)
             self._expect(w)
             estimate = self.estimator.advance(sums)
             out.add("situation", self.incidents.final(w, sums, estimate.speed_kmh, simulated=self.simulated))
@@ -273,6 +288,7 @@ class Fuser:
             self.days.final(w, minute)
             out.extend(minute)
             self.next_window = w + 1
+            self.worth = {k: v for k, v in self.worth.items() if (k + 1) * SLOT_MS > self.next_window * WINDOW_MS}
         if not self.windows:
             self.vehicle.clear()
 
@@ -285,7 +301,7 @@ class Fuser:
                 continue
             window.dirty = False
             cells = self._cells(window)
-            sums = self._sums(window, cells)
+            sums = self._sums(w, window, cells)
             if sums.empty:
                 continue
             self._expect(w)
@@ -316,8 +332,12 @@ class Fuser:
                 mine = [rows[k] for k in sorted(rows) if k[0] == name]
                 share = self.choice.share(name, self.next_slot)
                 record = judge.close(self.next_slot, [r for r in mine if r.ticks or r.messages], share, simulated=self.simulated)
+                if judge.worth < 1.0:
+                    self.worth.setdefault(self.next_slot, {})[name] = judge.worth
                 out.add("feed-health", [Out(name.encode(), encode(record), end_ms, f"feed-health:{name}:{end_ms}")])
             self.next_slot += 1
+        if self.next_window is None and not self.windows:  # nothing will ask for old ones
+            self.worth = {k: v for k, v in self.worth.items() if k >= self.next_slot - WINDOW_MS // SLOT_MS}
 
     # ---------------------------------------------------------------- publishing
 
@@ -421,7 +441,7 @@ class Fuser:
             "watermark": [[f, p, t] for (f, p), t in sorted(self.watermark.items())], "windows": windows, "next_window": self.next_window,
             "vehicles": [names[k] for k in range(len(names))], "judges": {n: j.export() for n, j in self.judges.items()},
             "health": {slot: [[f, p, h] for (f, p), h in sorted(rows.items())] for slot, rows in self.health.items()},
-            "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled, "choice": self.choice.export(),
+            "next_slot": self.next_slot, "last_provisional_ms": self.last_provisional_ms, "late_rows": self.late_rows, "doubled": self.doubled, "choice": self.choice.export(), "worth": self.worth, "site_feed": sorted(self.site_feed.items()),
             "estimator": self.estimator.export(), "emitter": self.emitter.export(), "lines": self.lines.export(), "days": self.days.export(), "incidents": self.incidents.export(), "constants": sorted(self.constants.items()), "minutes": self.minutes.state, "published_kmh": self.published_kmh.tobytes(), "published_origin": self.published_origin.tobytes(), "published_closed": self.published_closed.tobytes(),
         }  # fmt: skip
         return msgspec.msgpack.encode(state)
@@ -451,6 +471,8 @@ class Fuser:
         self.health = {int(slot): {(f, p): msgspec.convert(h, HealthRow) for f, p, h in rows} for slot, rows in state["health"].items()}
         self.last_provisional_ms, self.late_rows, self.doubled = state["last_provisional_ms"], state["late_rows"], state["doubled"]
         self.choice.restore(state["choice"])
+        self.worth = {int(slot): dict(sick) for slot, sick in state.get("worth", {}).items()}
+        self.site_feed = dict(state.get("site_feed", ()))
         self.estimator.restore(state["estimator"])
         self.constants = {int(k): v for k, v in state["constants"]}
         self.minutes.state = {k: [float(x) for x in v] for k, v in state["minutes"].items()}

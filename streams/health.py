@@ -117,11 +117,26 @@ def percentile_s(lags: list[int], share: float) -> float | None:
     return LAG_EDGES_S[-1]
 
 
+#: Share of its weight in the fusion that what a feed told keeps in each state: a feed of which a part is refused, or that fell silent within the last minute or two, told less
+#: than what happened, and what it told is surer to be odd. Judgement: the simulated runs have no sick feeds to fit it on.
+WORTH: dict[FeedState, float] = {"ok": 1.0, "degraded": 0.5, "stale": 0.25, "empty": 0.25, "dead": 0.25}
+
+
+def worth(state: FeedState, lag_p50_s: float | None, usual_s: float) -> float:
+    """What evidence of a feed counts for, 0..1: less in a worse state, and in proportion less where half of it comes later than ``usual_s``.
+
+    >>> worth("ok", 5.0, 60.0), worth("degraded", 5.0, 60.0), worth("ok", 150.0, 60.0)
+    (1.0, 0.5, 0.4)
+    """
+    return WORTH[state] * min(1.0, usual_s / max(lag_p50_s or 0.0, usual_s))
+
+
 class Judge:
     """State of one feed over its partitions, slot by slot, in order."""
 
     def __init__(self, feed: str, cadence_s: float) -> None:
         self.feed = feed
+        self.worth = 1.0  #: what evidence of the last slot counts for
         self.stale_ms = max(STALE_MS, int(2000 * cadence_s))
         self.hollow_ms = max(HOLLOW_MS, int(1000 * cadence_s))
         self.state: FeedState | None = None
@@ -151,6 +166,7 @@ class Judge:
         state, why = self._judged(end_ms, rows, status)
         if state != self.state:
             self.state, self.since_ms = state, end_ms
+        self.worth = worth(state, percentile_s(lags, 0.5), self.stale_ms / 1000.0)
         details = dict.fromkeys([*(r.detail for r in rows if r.detail), why])
         gap_ms = None if self.last_message_ms is None else max(0, end_ms - self.last_message_ms)
         return FeedHealth(

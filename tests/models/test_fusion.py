@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.confidence import BAND, Spread, band_probability
+from models.confidence import ABOVE, BAND, BELOW, Spread, band_probability
 from models.fusion import BLENDED, INFERRED, MEASURED, NONE, Estimator, FusionSettings, WindowSums
 from models.streets import Streets
 
@@ -203,3 +205,33 @@ def test_a_site_lowers_its_street_when_the_passing_vehicles_are_slow_and_falls_s
 def test_a_bus_is_measured_against_cars_and_a_tram_is_not() -> None:
     street, rail = (Estimator(row_of_streets(general=g), settings=FusionSettings(min_network=0)) for g in (True, False))
     assert street.advance(seen([4], [20.0])).speed_kmh[4] > rail.advance(seen([4], [20.0])).speed_kmh[4]
+
+
+def test_what_a_sick_feed_tells_moves_the_value_less_and_leaves_it_less_sure() -> None:
+    """Vehicles and sites alike: the same sums, worth a quarter."""
+    slow, site = seen([3], [6.0]), counted([3], [8.0], [300.0])
+    for well, name in ((slow, "worth"), (site, "loop_worth")):
+        sick = dataclasses.replace(well, **{name: np.array([0.25])})
+        said = []
+        for obs in (well, sick):
+            est = Estimator(row_of_streets(), settings=FusionSettings(min_network=0))
+            said.append((est.peek(obs)[1], est.advance(obs)))
+        for a, b in zip(*said, strict=True):
+            k = 0 if len(a.speed_kmh) == 1 else 3
+            assert a.speed_kmh[k] < b.speed_kmh[k] < 30.0
+            assert b.probe_weight[k] + b.loop_weight[k] < a.probe_weight[k] + a.loop_weight[k]
+        features = [e.features(np.array([3]), e._street[[3]], np.zeros(1, np.complex128))[0] for e in (_after(well), _after(sick))]
+        widths = [
+            spread.width(*f)[0]
+            for spread in (BAND, BELOW, ABOVE)
+            for f in ((*(x[:1] for x in features[0]),), (features[1][0], *features[0][1:]))
+        ]
+        assert widths[0] < widths[1]
+        assert widths[2] < widths[3]
+        assert widths[4] < widths[5]
+
+
+def _after(obs: WindowSums) -> Estimator:
+    est = Estimator(row_of_streets(), settings=FusionSettings(min_network=0))
+    est.advance(obs)
+    return est

@@ -146,3 +146,32 @@ def test_partials_of_another_network_are_refused(log: list[wire.Partial]) -> Non
     other: Network = dataclasses.replace(kit.network(), version="other")
     with pytest.raises(ValueError, match="snapshot"):
         Fuser(kit.city(), other).restore(fuser().export())
+
+
+def test_what_a_degraded_or_late_feed_told_counts_for_less_in_the_windows_of_that_time_only(log: list[wire.Partial]) -> None:
+    """However many slots a partial closes at once, and also after a restart: the weight is that of the slot with which the window ends."""
+    slots = sorted({h.slot for p in log for h in p.health})
+    middle = slots[len(slots) // 2] // 4 * 4 + 3  # the last of a minute
+
+    def told(worsen: dict[str, Any], *, restart: bool = False) -> dict[int, float]:
+        one = fuser(evidence=False)
+        weights: dict[int, float] = {}
+        for k, p in enumerate(log):
+            health = tuple(msgspec.structs.replace(h, **worsen) if h.slot == middle else h for h in p.health)
+            for o in one.feed(msgspec.structs.replace(p, health=health), k).records.get("segment-state", []):
+                record = msgspec.json.decode(o.value)
+                if record["vehicle_count"] and record["status"] == "final":
+                    weights[o.time_ms] = weights.get(o.time_ms, 0.0) + record["source_mix"].get("probe", 0.0)
+            if restart:
+                state, one = one.export(), fuser(evidence=False)
+                one.restore(state)
+        return weights
+
+    well, refused = told({}), told({"rejects": 1_000_000})
+    late = told({"lags": (0,) * 15 + (100, 0, 0)})
+    minute = (middle + 1) * 15_000 - 60_000
+    assert minute in well
+    for sick in (refused, late):
+        assert sick[minute] < 0.8 * well[minute]
+        assert {ms: x for ms, x in sick.items() if ms < minute} == {ms: x for ms, x in well.items() if ms < minute}
+    assert told({"rejects": 1_000_000}, restart=True) == refused
