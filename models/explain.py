@@ -17,20 +17,20 @@ from models.clock import rfc3339
 from models.fusion import ALGORITHM, ORIGINS
 from models.records import Origin, Utc
 
-SCHEMA = 2
+SCHEMA = 3
 WINDOW_MS = 60_000
 #: A segment's record stands until the next one, which comes within so many windows (``FuseSettings.heartbeat_windows``).
 STANDS = 5
 #: Neighbours straight ahead that are named.
 AHEAD = 8
 #: Of each row: the estimate; shares of the value; the pace ratio of the streets ahead and of the street itself (time taken over time expected), and the one that is usual,
-#: NaN where no profile tells it.
+#: NaN where no profile tells it; whether a message closes it (1).
 VALUES = (
     "speed_kmh", "p20_kmh", "p80_kmh", "confidence", "origin", "expected_kmh", "probe", "loop", "memory", "prior", "ahead_ratio", "pace_ratio",
-    "usual_ratio",
+    "usual_ratio", "closed",
 )  # fmt: skip
-#: Columns of the schemas that can be read: 1 had no usual ratio.
-_WIDTH = {1: len(VALUES) - 1, SCHEMA: len(VALUES)}
+#: Columns of the schemas that can be read: 1 had no usual ratio, 2 did not say what was closed.
+_WIDTH = {1: len(VALUES) - 2, 2: len(VALUES) - 1, SCHEMA: len(VALUES)}
 #: Of each cell: row, vehicle, feed, whether it was used, and its sums (``streams.cells.SUMS`` without the count of steps).
 CELL = (
     "row", "vehicle", "feed", "used", "dist_mm", "time_ms", "near_dist_mm", "near_time_ms", "dwell_ms", "still_ms", "newest_ms",
@@ -141,6 +141,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     pace_ratio: float | None = None  #: time that the street's vehicles took over what light traffic takes, before doubt
     ahead_ratio: float | None = None  #: the same of all streets ahead
     usual_ratio: float | None = None  #: the same as it usually is at this time of the week, where a profile tells it (docs/profiles.md)
+    closed: bool | None = None  #: a message closes it, so no speed is claimed
     simulated: bool | None = None
 
 
@@ -164,6 +165,7 @@ class Words(NamedTuple):
     prior: str
     left_out: str
     no_value: str
+    closed: str
     stands: str
     other_feed: str
     all_boarding: str
@@ -184,6 +186,7 @@ WORDS: dict[Language, Words] = {
         prior="{expected}, with the streets ahead taking {times} times their usual time",
         left_out="Left out",
         no_value="No value: nothing that was seen lately informs this segment.",
+        closed="Closed: a message says that nobody may drive here, so no speed is claimed, whatever was seen.",
         stands="Nothing was published of the asked minute: the record of {age} min before stands.",
         other_feed="another feed that ranks higher told of this vehicle",
         all_boarding="all its time here was boarding, or driving in a stop's zone",
@@ -202,6 +205,7 @@ WORDS: dict[Language, Words] = {
         prior="{expected}, kun edessä olevilla kaduilla kuluu {times}-kertainen aika tavalliseen nähden",
         left_out="Jätetty pois",
         no_value="Ei arvoa: mikään viime aikoina nähty ei kerro tästä osuudesta.",
+        closed="Suljettu: tiedotteen mukaan tästä ei ajeta, joten nopeutta ei ilmoiteta, mitä tahansa on nähty.",
         stands="Kysytystä minuutista ei julkaistu mitään: voimassa on {age} minuuttia vanhempi tietue.",
         other_feed="ajoneuvosta kertoi toinen, etusijalla oleva syöte",
         all_boarding="kaikki sen aika täällä oli pysähdystä tai ajoa pysäkin alueella",
@@ -220,6 +224,7 @@ WORDS: dict[Language, Words] = {
         prior="{expected}, när gatorna framför tar {times} gånger sin vanliga tid",
         left_out="Utelämnat",
         no_value="Inget värde: inget som setts på sistone säger något om denna gatudel.",
+        closed="Avstängt: enligt ett meddelande kör ingen här, så ingen hastighet anges, vad som än har setts.",
         stands="Inget publicerades om den begärda minuten: posten från {age} min tidigare gäller.",
         other_feed="ett annat flöde med högre rang berättade om fordonet",
         all_boarding="all dess tid här var påstigning eller körning i en hållplatszon",
@@ -284,7 +289,7 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence], language: L
         speed_kmh=round(v["speed_kmh"], 2) if known else None, speed_p20_kmh=round(v["p20_kmh"], 2) if known else None,
         speed_p80_kmh=round(v["p80_kmh"], 2) if known else None, pace_ratio=round(v["pace_ratio"], 3), ahead_ratio=round(v["ahead_ratio"], 3),
         usual_ratio=round(v["usual_ratio"], 3) if np.isfinite(v["usual_ratio"]) else None,
-        simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said, say),
+        closed=True if v["closed"] == 1 else None, simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said, say),
     )  # fmt: skip
 
 
@@ -376,11 +381,12 @@ def _text(
     usual = v["expected_kmh"] / v["usual_ratio"] if np.isfinite(v["usual_ratio"]) else None
     expected = (say.light if usual is None else say.usual).format(kmh=number(v["expected_kmh"]), usual=number(usual or 0.0))
     said.append((v["prior"], say.prior.format(expected=expected, times=number(v["ahead_ratio"], 1))))
-    out = [f"{100 * share:.0f} %: {text}." for share, text in sorted(said, key=lambda x: -x[0])]
+    closed = v["closed"] == 1
+    out = [say.closed] if closed else [f"{100 * share:.0f} %: {text}." for share, text in sorted(said, key=lambda x: -x[0])]
     left = [s for s in sources if not s.used]
     if left:
         out.append(f"{say.left_out}: " + "; ".join(f"{s.vehicle_id or s.site_id} ({s.why})" for s in left) + ".")
-    if not np.isfinite(v["speed_kmh"]):
+    if not np.isfinite(v["speed_kmh"]) and not closed:
         out.append(say.no_value)
     if age:
         out.append(say.stands.format(age=age))

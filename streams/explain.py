@@ -20,7 +20,7 @@ _SUMS = [SUMS.index(name) for name in CELL[4:]]
 
 def evidence_of(
     city: str, network: Network, w: int, rows: I64, e: Estimate, estimator: Estimator, cells: tuple[I64, I64, I64, I64, Bool],
-    vehicles: Sequence[str], feeds: Sequence[str], sensors: Mapping[str, SensorRow], *, simulated: bool,
+    vehicles: Sequence[str], feeds: Sequence[str], sensors: Mapping[str, SensorRow], closed: Bool, *, simulated: bool,
 ) -> list[Out]:  # fmt: skip
     """Messages of the internal topic ``evidence``.
 
@@ -30,13 +30,14 @@ def evidence_of(
         estimator: as it stands at the end of the minute.
         cells: feed rank, segment, vehicle, sums and whether it was used, sorted by segment.
         feeds: by rank.
+        closed: of all segments.
     """
     rank, segment, who, sums, used = cells
     ids = network.segments.segment_id
     values = np.stack(
         [
             e.speed_kmh[rows], e.p20_kmh[rows], e.p80_kmh[rows], e.confidence[rows], e.origin[rows], estimator.streets.expected_kmh[rows],
-            e.probe_weight[rows], e.loop_weight[rows], e.memory_weight[rows], *estimator.reasons(rows),
+            e.probe_weight[rows], e.loop_weight[rows], e.memory_weight[rows], *estimator.reasons(rows), closed[rows],
         ], axis=1,
     )  # fmt: skip
     assert values.shape[1] == len(VALUES)

@@ -281,6 +281,7 @@ class Fuser:
                         list(self.vehicle),
                         feeds,
                         window.sensors,
+                        closed,
                         simulated=self.simulated,
                     ),
                 )

@@ -135,7 +135,7 @@ def test_what_is_usual_is_told_where_a_profile_knows_it_and_older_evidence_is_st
     assert x is not None
     assert x.usual_ratio == pytest.approx(2.0, rel=2e-3)
     assert any("usual here at this time of the week" in line for line in x.text)
-    cut = np.frombuffer(heard[0].values, "<f4").reshape(-1, len(explaining.VALUES))[:, :-1]
+    cut = np.frombuffer(heard[0].values, "<f4").reshape(-1, len(explaining.VALUES))[:, :-2]
     older = msgspec.structs.replace(heard[0], schema=1, values=np.ascontiguousarray(cut).tobytes())
     y = explain(ids[0], older.window, [explaining.decode(explaining.encode(older))])
     assert y is not None
@@ -149,3 +149,29 @@ def test_every_language_says_the_same_things() -> None:
             assert words, (language, name)
             if isinstance(english, str):
                 assert set(re.findall(r"{(\w+)}", words)) == set(re.findall(r"{(\w+)}", english)), (language, name)
+
+
+def test_a_closed_segment_is_said_to_be_closed_in_every_language_and_in_older_evidence_is_not() -> None:
+    log = partials({"hfp": town()})
+    main1 = list(kit.network().segments.segment_id).index("main1_f")
+    closing = wire.NoticeRow(kit.T0 - 60_000, kit.T0 - 60_000, kit.T0 + 86_400_000, kit.T0 - 60_000, "messages/1", (main1,), True)
+    fuser = Fuser(kit.city(), kit.network(), FuseSettings(provisional_ms=NEVER, evidence=True))
+    fuser.incidents.hear([closing])
+    heard = [explaining.decode(o.value) for k, p in enumerate(log) for o in fuser.feed(p, k).records.get("evidence", [])]
+    for language, word in (("en", "Closed"), ("fi", "Suljettu"), ("sv", "Avstängt")):
+        x = explain("main1_f", WINDOW, heard, language)  # type: ignore[arg-type]
+        assert x is not None
+        assert (x.closed, x.speed_kmh, x.origin) == (True, None, "none")
+        assert x.text[0].startswith(word)
+        assert not any("%" in sentence for sentence in x.text)
+    other = explain("main2_f", WINDOW, heard)
+    assert other is not None
+    assert other.closed is None
+    assert not other.text[0].startswith("Closed")
+    old = [
+        msgspec.structs.replace(e, schema=2, values=np.frombuffer(e.values, "<f4").reshape(-1, len(explaining.VALUES))[:, :-1].tobytes())
+        for e in heard
+    ]
+    before = explain("main1_f", WINDOW, [explaining.decode(explaining.encode(e)) for e in old])
+    assert before is not None
+    assert before.closed is None
