@@ -13,6 +13,8 @@ UNITS = {
     "_kwh_km": "kWh/km",
     "_mj_h": "MJ/h",
     "_g_h": "g/h",
+    "vehicle_km_h": "vehicle km/h",
+    "vehicle_h_h": "vehicle hours/h",
     "_km_h": "km/h",
     "_veh_h": "vehicle hours/h",
     "_deg": "degrees",
@@ -29,6 +31,8 @@ UNITS = {
 def unit_of(name: str) -> str:
     """Unit of a field; of one inside another, ``co2_total.value``, that of the outer one where it tells.
 
+    >>> unit_of("vehicle_km_h"), unit_of("vehicle_h_h")
+    ('vehicle km/h', 'vehicle hours/h')
     >>> unit_of("speed_kmh"), unit_of("segment_id"), unit_of("co2_total.value"), unit_of("co2_total.lo95")
     ('km/h', '', 'g/h', 'g/h')
     """
