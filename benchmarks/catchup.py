@@ -1,6 +1,7 @@
 """A backlog worked off: how many times real time, and whether memory stays flat.
 
     python benchmarks/catchup.py [--messages 1000000] [--vehicles 1500] [--segments 150000] [--json FILE]
+    python benchmarks/catchup.py --live --segments 150000 --messages 900000      the same without a backlog: what a worker holds that keeps up
 
 ``--messages 10000000`` is what a worker finds after two hours' absence at HSL's peak; it takes half an hour and 3 GB of disk. The backlog is written first, then
 `tilannekuva process` works it off; its resident memory is read every second. The first quarter of the time is warming up.
@@ -8,9 +9,13 @@
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +30,22 @@ from deploy.kafka.broker import KafkaBroker, kafka_version
 FEED, PREFIX = "hfp", "catchup."
 
 
+def paced(log: Iterator[load.Record], start_ms: int) -> Iterator[load.Record]:
+    """Each record when it is its time, for a thread of its own."""
+    for record in log:
+        time.sleep(max(0.0, (record.ingest_ms - start_ms) / 1000 - time.time() + start_ms / 1000))
+        yield record
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--vehicles", type=int, default=1500, help="at 1 Hz each")
     parser.add_argument("--segments", type=int, help="about so many made-up streets: 150,000 are all of Helsinki's region")
     parser.add_argument("--lines", type=Path, help="HSL's line geometries (.zip); without them the network is made up")
+    parser.add_argument(
+        "--live", action="store_true", help="written as it happens, while the worker runs, which is ended with SIGTERM after the last"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     city = cities.load("hsl")
@@ -39,20 +54,33 @@ def main() -> None:
     measure.heading("catch-up", facts["machine"], facts["versions"])
     say(f"network   {what}")
     seconds = -(-args.messages // args.vehicles)
-    start_ms = load.window_start(int(time.time() * 1000) - (seconds + 600) * 1000)
+    now_ms = int(time.time() * 1000)
+    start_ms = now_ms + 15_000 if args.live else load.window_start(now_ms - (seconds + 600) * 1000)
     samples: list[tuple[float, float]] = []
+    ended = False
 
     def sample(pid: int, at_s: float) -> None:
+        nonlocal ended
+        if args.live and not ended and time.time() * 1000 > start_ms + seconds * 1000 + 5_000:
+            os.kill(pid, signal.SIGTERM)
+            ended = True
         rss = measure.rss_mb(pid)
         if rss is not None:
             samples.append((round(at_s, 1), round(rss, 1)))
 
     with tempfile.TemporaryDirectory() as work, KafkaBroker(Path(work) / "kafka") as broker:
         log = load.raw_log(city, FEED, Fleet(network, args.vehicles, start_ms=start_ms), seconds)
-        messages = asyncio.run(load.fill_raw(broker.address, city, PREFIX, log))
-        say(f"backlog   {messages:,} messages, {seconds:,} s of {args.vehicles:,} vehicles at 1 Hz")
-        command = [sys.executable, measure.ROOT / "tilannekuva.py", "--log-level", "WARNING", "process", city.name, "--until-end"]
+        command = [sys.executable, measure.ROOT / "tilannekuva.py", "--log-level", "WARNING", "process", city.name]
         command += ["--broker", broker.address, "--prefix", PREFIX, "--network", folder]
+        if args.live:
+            messages = seconds * args.vehicles
+            threading.Thread(
+                target=lambda: asyncio.run(load.fill_raw(broker.address, city, PREFIX, paced(log, start_ms))), daemon=True
+            ).start()
+        else:
+            messages = asyncio.run(load.fill_raw(broker.address, city, PREFIX, log))
+            command.append("--until-end")
+        say(f"{'live' if args.live else 'backlog'}      {messages:,} messages, {seconds:,} s of {args.vehicles:,} vehicles at 1 Hz")
         cost = measure.run(command, log=Path(work) / "worker.log", timeout_s=4 * 3600, every=sample, every_s=1.0)
     warm = [rss for at, rss in samples if at > cost.wall_s / 4]
     half = len(warm) // 2
