@@ -94,7 +94,7 @@ def main() -> None:
     )
     if warm:
         say(
-            f"memory    {min(warm):.0f} to {max(warm):.0f} MB after warming up; mean {first:.0f} MB in its first half, {second:.0f} MB in its second "
+            f"memory    {min(warm):.0f} to {max(warm):.0f} MB after warming up, median {sorted(warm)[half]:.0f}, more than 600 in {sum(m > 600 for m in warm) / len(warm):.0%} of the time; mean {first:.0f} MB in its first half, {second:.0f} MB in its second "
             f"({second / first - 1:+.1%}); peak {cost.peak_mb or 0:.0f} MB"
         )
         for at, rss in samples[:: max(1, len(samples) // 12)]:

@@ -43,6 +43,8 @@ PROVISIONAL_MS = 5_000
 CO2 = OUTPUTS.index("co2_total")
 #: Quantiles of 20 and 80 % lie this many standard deviations apart.
 _P20_P80 = 2 * 0.8416212335729143
+#: Segments whose tables of emissions are in hand at once.
+PART = 16_384
 NONE = 0  #: ``models.fusion.ORIGINS``
 
 
@@ -299,21 +301,35 @@ class Emitter:
             self.length_km[rows], smooth, vph[rows], share, self.urban[rows], log_var, flow.source[rows],
             density_vpkm=density[rows], extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise),
         )  # fmt: skip
-        general = emit(traffic, r.table, r.bounds)
-        transit, vehicles, transit_vph = self._transit(rows, r, cells, hours)
-        value = general.value + transit
-        part = np.where(value > 0.0, transit / np.where(value > 0.0, value, 1.0), 0.0)
-        alone = np.expm1(r.bounds.speed**2 + np.log1p(r.transit_cv2 / np.maximum(vehicles, 1.0)[:, None]))
-        own = np.sqrt(np.log1p((1.0 - part) ** 2 * np.expm1(general.own_log_sd**2) + part**2 * alone))
-        lo95, hi95 = interval(value, np.sqrt(own**2 + r.bounds.shared**2))
-        whole = Emissions(
-            value, lo95, hi95, r.bounds.shared, own, general.guard_count, general.factor_set, general.fleet_mix,
-        )  # fmt: skip
+        whole, part, transit_vph = self._in_parts(rows, r, traffic, cells, hours)
         origin = np.zeros(len(known), np.int64)
         origin[seen.rows] = seen.estimate.origin
         total_vph = vph[rows] + transit_vph
         flow_sd = np.sqrt(flow.log_var[rows] + chance) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
-        return Result(rows, whole, traffic, part[:, CO2], total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows])
+        return Result(rows, whole, traffic, part, total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows])
+
+    def _in_parts(
+        self, rows: I64, r: Rates, traffic: Traffic, cells: tuple[I64, I64, I64, I64, I64], hours: float
+    ) -> tuple[Emissions, F64, F64]:
+        """Emissions of ``rows``, transit's share of CO2 and its flow; a part of the rows at a time, since a dozen (n, 9) tables of a whole city do not fit beside each other."""
+        n = len(rows)
+        value, lo95, hi95, own = (np.empty((n, len(OUTPUTS))) for _ in range(4))
+        share, vph = np.empty(n), np.empty(n)
+        guards: dict[str, int] = {}
+        general = None
+        for start in range(0, max(n, 1), PART):
+            part = slice(start, start + PART)
+            general = emit(traffic.part(part), r.table, r.bounds)
+            transit, vehicles, vph[part] = self._transit(rows[part], r, cells, hours)
+            value[part] = general.value + transit
+            of_transit = np.where(value[part] > 0.0, transit / np.where(value[part] > 0.0, value[part], 1.0), 0.0)
+            alone = np.expm1(r.bounds.speed**2 + np.log1p(r.transit_cv2 / np.maximum(vehicles, 1.0)[:, None]))
+            own[part] = np.sqrt(np.log1p((1.0 - of_transit) ** 2 * np.expm1(general.own_log_sd**2) + of_transit**2 * alone))
+            lo95[part], hi95[part] = interval(value[part], np.sqrt(own[part] ** 2 + r.bounds.shared**2))
+            share[part] = of_transit[:, CO2]
+            guards = {name: guards.get(name, 0) + count for name, count in general.guard_count.items()}
+        assert general is not None
+        return Emissions(value, lo95, hi95, r.bounds.shared, own, guards, general.factor_set, general.fleet_mix), share, vph
 
     def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[F64, F64, F64]:
         """Rates of transit vehicles on ``rows`` (m, 9), how many there were, and their flow."""

@@ -5,8 +5,10 @@
 ``emit`` needs no more than array arithmetic on a lookup, so a city of 150,000 segments takes well under a second.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +55,11 @@ class Traffic:
                 raise ValueError(f"traffic: {name}[{at}] = {column[at]}, expected a finite number >= 0")
         if not (np.isfinite(self.stream_share).all() and (self.stream_share >= 0.0).all()):
             raise ValueError("traffic: stream_share, expected finite shares >= 0")
+
+    def part(self, which: slice) -> Traffic:
+        """Some of the segments."""
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Traffic(**{name: c if c is None or (name == "stream_share" and c.ndim == 1) else c[which] for name, c in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)
