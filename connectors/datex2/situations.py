@@ -54,7 +54,7 @@ def situation(
         raise Refused("missing", "situationRecord", None, "at least one record")
     places = [p for r in records for p in xml.children(r, "groupOfLocations", "locationReference")]
     drawn, positions = geometry(places, locations)
-    named = _names(places)
+    named = list(dict.fromkeys([*_names(places), *_headline(records)]))
     if positions and not touches(positions, box):
         return "outside_box"
     if not positions and areas and not set(areas) & set(named):
@@ -132,6 +132,12 @@ def _names(places: list[etree._Element]) -> list[str]:
         for v in xml.descendants(e, "value")
     ]
     return list(dict.fromkeys(n for n in named if n))
+
+
+def _headline(records: list[etree._Element]) -> list[str]:
+    """Parts of each comment's first sentence: Finland codes its places, and names the municipality only there ("Tie 50, eli Kehä III, Espoo. Tietyö.")."""
+    comments = [v for r in records for c in xml.children(r, "generalPublicComment") for v in xml.descendants(c, "value")]
+    return [part.strip() for v in comments for part in (v.text or "").strip().partition(".")[0].split(",")]
 
 
 def _texts(records: list[etree._Element]) -> dict[str, str] | None:

@@ -187,6 +187,29 @@ def test_real_publications_are_read_whole(shared: Path, file: str, sensors: int,
     assert all(msgspec.to_builtins(s.record)["geometry"] for s in parsed.stated)
 
 
+def test_finlands_situations_are_the_citys_by_the_first_sentence_of_their_text() -> None:
+    def of(city: str, said: str) -> int:
+        body = (
+            '<d2LogicalModel xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><payloadPublication xsi:type="SituationPublication">'
+            '<situation id="A"><situationRecord xsi:type="Accident" version="1"><situationRecordVersionTime>2026-03-10T05:00:00Z'
+            f'</situationRecordVersionTime><generalPublicComment><comment><values><value lang="fi">{said}</value></values></comment>'
+            "</generalPublicComment></situationRecord></situation></payloadPublication></d2LogicalModel>"
+        )
+        return len(parse(body.encode(), areas=load(city).feed("datex").areas).stated)
+
+    espoo, ice = "\n Tie 50, eli Kehä III, Espoo. Tietyö. \nTie 9, Tampere.", "Tie 816, Hailuoto, Oulu. Liikennetiedote."
+    assert [of(city, espoo) for city in ("helsinki", "tampere", "turku", "oulu")] == [1, 0, 0, 0]
+    assert [of(city, ice) for city in ("helsinki", "tampere", "turku", "oulu")] == [0, 0, 0, 1]
+    assert of("oulu", "Ouluntie, Kemi. Liikennetiedote.") == 0
+
+
+def test_recorded_situations_of_finland_reach_their_cities(shared: Path) -> None:
+    files = sorted((shared / "feeds/national/digitraffic/datex2_situation").glob("*.xml"))
+    bodies = [p.read_bytes() for p in files]
+    found = {c: len(parse(*bodies, areas=load(c).feed("datex").areas).stated) for c in ("helsinki", "tampere", "turku", "oulu")}
+    assert found == {"helsinki": 10, "tampere": 5, "turku": 1, "oulu": 2}
+
+
 def test_the_standards_own_examples_of_version_3_7_are_read(shared: Path) -> None:
     folder = shared / "standards/datex2-v3.7/examples"
     bodies = [(folder / f"valid-{kind}.xml").read_bytes() for kind in ("measured", "situation", "elaborated")]
