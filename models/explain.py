@@ -46,6 +46,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, gc=False):
     window_end_ms: int
     flow_vph: float | None
     speed_kmh: float | None
+    worth: float = 1.0  #: what it counted for by the health of its feed, 0..1
 
 
 class Evidence(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +67,7 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     feeds: tuple[str, ...]
     cells: bytes  #: (m, CELL) int64, by row
     readings: tuple[Reading, ...]
+    worth: tuple[float, ...] = ()  #: of each feed: what its vehicles counted for by its health, 0..1; older evidence does not say
 
     def rows(self) -> NDArray[np.float64]:
         """(n, VALUES); columns that an older schema had not are NaN."""
@@ -80,6 +82,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     used: bool
     weight: float  #: share of the value
     why: str | None = None  #: it was left out, wholly or in part
+    health: float | None = None  #: what it told counts for this share only, 0..1, since its feed is late, silent or refused in part
     feed: str | None = None
     vehicle_id: str | None = None
     site_id: str | None = None
@@ -171,6 +174,7 @@ class Words(NamedTuple):
     all_boarding: str
     zone_left_out: str
     no_speed: str
+    health: str
 
 
 WORDS: dict[Language, Words] = {
@@ -192,6 +196,7 @@ WORDS: dict[Language, Words] = {
         all_boarding="all its time here was boarding, or driving in a stop's zone",
         zone_left_out="the zone of the stop where it boarded is left out",
         no_speed="it told no speed: nobody passed, or the site does not measure it",
+        health="Less weight, since the feed is late, silent or refused in part",
     ),
     "fi": Words(
         decimal=",", vehicles=("ajoneuvo", "ajoneuvoa"), sites=("laskentapiste", "laskentapistettä"), segments=("katuosuus", "katuosuutta"),
@@ -211,6 +216,7 @@ WORDS: dict[Language, Words] = {
         all_boarding="kaikki sen aika täällä oli pysähdystä tai ajoa pysäkin alueella",
         zone_left_out="pysäkin alue, jolla se otti matkustajia, on jätetty pois",
         no_speed="se ei kertonut nopeutta: kukaan ei ajanut ohi, tai piste ei mittaa sitä",
+        health="Pienempi paino, koska syöte on myöhässä, vaiti tai osin hylätty",
     ),
     "sv": Words(
         decimal=",", vehicles=("fordon", "fordon"), sites=("mätpunkt", "mätpunkter"), segments=("gatudel", "gatudelar"),
@@ -230,6 +236,7 @@ WORDS: dict[Language, Words] = {
         all_boarding="all dess tid här var påstigning eller körning i en hållplatszon",
         zone_left_out="zonen vid hållplatsen där det stod är utelämnad",
         no_speed="den gav ingen hastighet: ingen passerade, eller punkten mäter den inte",
+        health="Mindre vikt, eftersom flödet är sent, tyst eller delvis avvisat",
     ),
 }  # fmt: skip
 
@@ -314,10 +321,12 @@ def _sources(e: Evidence, row: int, v: dict[str, float], say: Words) -> list[Sou
             why = say.all_boarding
         elif stopped and near_time:
             why = say.zone_left_out
-        counted.append(time_s + dist_m * 3.6 / v["expected_kmh"] if takes_part else 0.0)
+        worth = e.worth[feed] if e.worth else 1.0
+        counted.append(worth * (time_s + dist_m * 3.6 / v["expected_kmh"]) if takes_part else 0.0)
         out.append(
             Source(
                 kind="probe", used=takes_part, weight=0.0, why=why, feed=e.feeds[feed], vehicle_id=e.vehicles[vehicle],
+                health=round(worth, 3) if takes_part and worth < 1 else None,
                 speed_kmh=round(dist_m / time_s * 3.6, 1) if time_s > 0 else None, distance_m=round(dist_m, 1), time_s=round(time_s, 1),
                 dwell_s=round(dwell / 1000.0, 1) if dwell else None, still_s=round(still / 1000.0, 1) if still else None, newest=rfc3339(newest),
             )
@@ -325,14 +334,14 @@ def _sources(e: Evidence, row: int, v: dict[str, float], say: Words) -> list[Sou
     total = sum(counted)
     out = [msgspec.structs.replace(s, weight=round(v["probe"] * c / total, 3) if c else 0.0) for s, c in zip(out, counted, strict=True)]
     readings = [r for r in e.readings if r.row == row]
-    spoke = sum(r.speed_kmh is not None and r.speed_kmh > 0 for r in readings)
+    spoke = sum(r.worth for r in readings if r.speed_kmh is not None and r.speed_kmh > 0)
     for r in readings:
         used = r.speed_kmh is not None and r.speed_kmh > 0
         why = None if used else say.no_speed
         out.append(
             Source(
-                kind="loop", used=used, weight=round(v["loop"] / spoke, 3) if used else 0.0, why=why, site_id=r.site_id, direction=r.direction,
-                speed_kmh=r.speed_kmh, flow_vph=r.flow_vph, newest=rfc3339(r.window_end_ms),
+                kind="loop", used=used, weight=round(v["loop"] * r.worth / spoke, 3) if used else 0.0, why=why, site_id=r.site_id, direction=r.direction,
+                speed_kmh=r.speed_kmh, flow_vph=r.flow_vph, newest=rfc3339(r.window_end_ms), health=round(r.worth, 3) if used and r.worth < 1 else None,
             )
         )  # fmt: skip
     return out
@@ -386,6 +395,9 @@ def _text(
     left = [s for s in sources if not s.used]
     if left:
         out.append(f"{say.left_out}: " + "; ".join(f"{s.vehicle_id or s.site_id} ({s.why})" for s in left) + ".")
+    less = [f"{s.vehicle_id or s.site_id} ({100 * s.health:.0f} %)" for s in sources if s.health is not None]
+    if less and not closed:
+        out.append(f"{say.health}: {', '.join(less)}.")
     if not np.isfinite(v["speed_kmh"]) and not closed:
         out.append(say.no_value)
     if age:

@@ -20,7 +20,8 @@ _SUMS = [SUMS.index(name) for name in CELL[4:]]
 
 def evidence_of(
     city: str, network: Network, w: int, rows: I64, e: Estimate, estimator: Estimator, cells: tuple[I64, I64, I64, I64, Bool],
-    vehicles: Sequence[str], feeds: Sequence[str], sensors: Mapping[str, SensorRow], closed: Bool, *, simulated: bool,
+    vehicles: Sequence[str], feeds: Sequence[str], sensors: Mapping[str, SensorRow], closed: Bool, sick: Mapping[str, float],
+    site_feed: Mapping[str, str], *, simulated: bool,
 ) -> list[Out]:  # fmt: skip
     """Messages of the internal topic ``evidence``.
 
@@ -31,6 +32,8 @@ def evidence_of(
         cells: feed rank, segment, vehicle, sums and whether it was used, sorted by segment.
         feeds: by rank.
         closed: of all segments.
+        sick: feeds of which evidence counts for less than all, and for how much, 0..1.
+        site_feed: feed by key of ``sensors``.
     """
     rank, segment, who, sums, used = cells
     ids = network.segments.segment_id
@@ -42,9 +45,9 @@ def evidence_of(
     )  # fmt: skip
     assert values.shape[1] == len(VALUES)
     ahead, weight = estimator.straight(rows, AHEAD)
-    readings: dict[int, list[SensorRow]] = {}
-    for _, s in sorted(sensors.items()):
-        readings.setdefault(s.segment, []).append(s)
+    readings: dict[int, list[tuple[SensorRow, float]]] = {}
+    for key, s in sorted(sensors.items()):
+        readings.setdefault(s.segment, []).append((s, sick.get(site_feed.get(key, ""), 1.0)))
     out = []
     parts = -(-len(rows) // PART)
     for part in range(parts):
@@ -64,10 +67,11 @@ def evidence_of(
             values[of].astype("<f4").tobytes(), np.where(ahead[of] >= 0, place[np.maximum(ahead[of], 0)], -1).astype("<i4").tobytes(),
             weight[of].astype("<f4").tobytes(), tuple(vehicles[k] for k in known.tolist()), tuple(feeds), table.astype("<i8").tobytes(),
             tuple(
-                Reading(k, s.site_id, s.direction, s.window_end_ms, s.flow_vph, s.speed_kmh)
+                Reading(k, s.site_id, s.direction, s.window_end_ms, s.flow_vph, s.speed_kmh, worth)
                 for k, i in enumerate(at.tolist())
-                for s in readings.get(i, ())
+                for s, worth in readings.get(i, ())
             ),
+            tuple(sick.get(name, 1.0) for name in feeds),
         )  # fmt: skip
         out.append(Out(f"{w}:{part}".encode(), encode(e_part), w * WINDOW_MS, f"evidence:{city}:{w}:{part}"))
     return out

@@ -225,12 +225,15 @@ class Fuser:
         np.minimum.at(best, who, rank)
         return rank, segment, who, sums, rank == best[who]
 
+    def _sick(self, w: int) -> dict[str, float]:
+        """Feeds of which a window's evidence counts for less than all, and for how much."""
+        return self.worth.get(min((w + 1) * WINDOW_MS // SLOT_MS, self.next_slot or 0) - 1, {})
+
     def _sums(self, w: int, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
         """What the window tells the estimator. What a feed told counts as the health of the feed was at the window's end, or is now if that is to come."""
         segment, who, sums = cells
         readings = sorted(window.sensors.items())
-        slot = min((w + 1) * WINDOW_MS // SLOT_MS, self.next_slot or 0) - 1
-        sick = self.worth.get(slot, {})
+        sick = self._sick(w)
         worth, sites = None, {}
         if sick:
             best = np.full(len(self.vehicle) + 1, 1 << 30)
@@ -282,6 +285,8 @@ class Fuser:
                         feeds,
                         window.sensors,
                         closed,
+                        self._sick(w),
+                        self.site_feed,
                         simulated=self.simulated,
                     ),
                 )

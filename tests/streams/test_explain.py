@@ -175,3 +175,40 @@ def test_a_closed_segment_is_said_to_be_closed_in_every_language_and_in_older_ev
     before = explain("main1_f", WINDOW, [explaining.decode(explaining.encode(e)) for e in old])
     assert before is not None
     assert before.closed is None
+
+
+def test_less_weight_of_a_sick_feed_is_said_in_every_language_and_of_a_well_one_is_not(
+    told: tuple[list[dict[str, Any]], list[Evidence]],
+) -> None:
+    """The share that is said is the one that the value was made with: half of it where a feed is refused in part."""
+    _, well = told
+    log = partials({"hfp": town()})
+    refused = [msgspec.structs.replace(p, health=tuple(msgspec.structs.replace(h, rejects=1_000_000) for h in p.health)) for p in log]
+    _, sick = run(refused)
+    e, row = next((e, int(r)) for e in sick if e.worth and min(e.worth) < 1 for r in np.frombuffer(e.cells, "<i8")[:: len(explaining.CELL)])
+    for language, sentence in (("en", "Less weight"), ("fi", "Pienempi paino"), ("sv", "Mindre vikt")):
+        x, y = (explain(e.segments[row], e.window, heard, language) for heard in (sick, well))  # type: ignore[arg-type]
+        assert x is not None
+        assert y is not None
+        assert {s.health for s in x.sources if s.used} == {0.5}
+        assert {s.health for s in y.sources} == {None}
+        assert x.weights.probe < y.weights.probe
+        assert sum(f"{s.vehicle_id} (50 %)" in t for t in x.text if t.startswith(sentence) for s in x.sources) == len(x.sources)
+        assert not any(t.startswith(sentence) for t in y.text)
+
+
+def test_sites_share_the_weight_by_the_health_of_their_feeds_and_older_evidence_has_none() -> None:
+    site = explaining.Reading(0, "tms/1", "1", 660_000, 600.0, 50.0)
+    e = Evidence(
+        2, "town", 10, 0, 1, "n1", False, ("a",), np.array([[20, 15, 25, 0.7, 4, 25, 0, 0.6, 0, 0.4, 1, 1.2, np.nan]], "<f4").tobytes(),
+        np.full((1, 8), -1, "<i4").tobytes(), np.zeros((1, 8), "<f4").tobytes(), (), (), b"",
+        (site, msgspec.structs.replace(site, site_id="tms/2", worth=0.5)),
+    )  # fmt: skip
+    x = explain("a", 10, [e])
+    assert x is not None
+    assert [(s.weight, s.health) for s in x.sources] == [(0.4, None), (0.2, 0.5)]
+    assert "Less weight, since the feed is late, silent or refused in part: tms/2 (50 %)." in x.text
+    *fields, _, _ = msgspec.msgpack.decode(explaining.encode(e))
+    older = explaining.decode(msgspec.msgpack.encode([*fields, [list(r)[:-1] for r in msgspec.to_builtins(e.readings)]]))
+    assert [r.worth for r in older.readings] == [1.0, 1.0]
+    assert older.worth == ()
