@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import axe_playwright_python.base
+import msgspec
 import pytest
 from aiohttp import web
 from playwright.async_api import Page, async_playwright
@@ -24,6 +25,7 @@ from serve.rest import CITIES
 from streams.archive_files import Files, Source
 from streams.archive_rows import Row
 from streams.archive_store import Store
+from tests.models.test_indicators import day, hour
 
 WEB = Path(__file__).resolve().parents[2] / "serve" / "web"
 AXE = Path(axe_playwright_python.__file__ or next(iter(axe_playwright_python.__path__))).parent / "axe.min.js"
@@ -189,11 +191,19 @@ async def axe(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["map", "lines", "compare"])
-async def test_axe_finds_no_violation_in_any_view(fed: Any, start: Any, browse: Any, view: str, scheme: str) -> None:
+async def test_axe_finds_no_violation_in_any_view_now_and_an_hour_ago(fed: Any, start: Any, browse: Any, view: str, scheme: str) -> None:
+    fed(msgspec.structs.replace(day("town", {6: hour(tti=1.5), 7: hour(tti=1.1)}), day="2026-03-10"))
     client = await start()
     page = await browse(str(client.make_url(f"/?view={view}&segment=w2_1_2_f")), color_scheme=scheme)
     await until(page, "window.tilannekuva?.network !== undefined && window.tilannekuva.network !== null")
     await page.locator("#panel").wait_for()
+    if view == "compare":
+        await page.locator("#compare-chart .bar").first.wait_for()
+    assert await axe(page) == []
+    await page.locator("#hour-ago").click()
+    await page.locator("#past").wait_for()
+    await until(page, "document.body.dataset.time === 'past'")
+    assert await page.evaluate("document.body.dataset.view") == view
     assert await axe(page) == []
 
 
