@@ -87,7 +87,7 @@ async def measured(args: argparse.Namespace, folder: Path, broker: KafkaBroker) 
         "replay.slow.",
         str(port),
     ]
-    ends, began = [], time.monotonic()
+    ends, began, told = list[list[Any]](), time.monotonic(), 0
 
     def start() -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
@@ -98,7 +98,13 @@ async def measured(args: argparse.Namespace, folder: Path, broker: KafkaBroker) 
         while time.monotonic() - began < seconds:
             await asyncio.sleep(2)
             if child.poll() is not None:  # the supervisor
-                ends.append(child.returncode)
+                ends.append(
+                    [
+                        child.returncode,
+                        *(line[:300] for line in log.read_text(errors="replace").splitlines()[told:] if '"critical"' in line),
+                    ]
+                )
+                told = len(log.read_text(errors="replace").splitlines())
                 child = start()
             try:
                 lag = await asyncio.to_thread(lag_of, port)
