@@ -164,11 +164,14 @@ async def test_a_lost_stream_is_said_within_10_s_and_heals_by_itself(
     assert all("ERR_" in line or "Failed to" in line for line in page.said)
 
 
-async def test_a_phone_in_the_dark_and_in_finnish_sees_it_too(fed: Any, start: Any, browse: Any, tmp_path: Path) -> None:
+async def test_a_phone_in_the_dark_and_in_finnish_sees_it_too(fed: Any, start: Any, town: ModuleType, browse: Any, tmp_path: Path) -> None:
+    fed(town.vehicle(1, at_s=1, headsign="Pohjoisesplanadi ja Kauppatori", delay_s=-71))
     client = await start()
     page = await browse(str(client.make_url("/?lang=fi")), viewport={"width": 390, "height": 800}, color_scheme="dark")
     await until(page, COLOURED)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await page.locator("#lines .route").first.wait_for()
+    assert await page.evaluate("document.querySelector('#lines').offsetWidth <= document.querySelector('#lines').parentElement.clientWidth")
     assert await axe(page) == []
     assert "Selite" in await page.locator("#legend").inner_text()
     await page.screenshot(path=tmp_path / "phone.png")
