@@ -82,6 +82,12 @@ def _national(player: Player | None, living: Living) -> Iterator[Document]:
     }
     for path, tell in told.items():
         yield _document(path, tell, gzip_only=True)
+    same: dict[str, _Told] = {  # what was announced, once more
+        "roadworks": lambda now: roadside.datex(now - now % 60_000, (s.roadwork_datex(now, s.name.title()) for s in sides)),
+        "traffic-announcements": lambda now: roadside.datex(now - now % 60_000, ()),
+    }
+    for what, tell in same.items():
+        yield _document(f"{MESSAGES}/{what}/datex2-3.7.xml", tell, content_type="application/xml", gzip_only=True)
     yield _document("/api/datasets/265/data/latest", roadside.grid_factor, key=API_KEY)
 
 

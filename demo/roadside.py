@@ -136,6 +136,25 @@ class Roadside:
         where = {"type": "LineString", "coordinates": np.column_stack([lon, lat]).round(6).tolist()}
         return {"type": "Feature", "geometry": where, "properties": properties}
 
+    def roadwork_datex(self, now_ms: int, title: str) -> str:
+        """The same in DATEX II: a ``situation`` of ``roadworks/datex2-3.7.xml``."""
+        told = self.roadwork(now_ms, title)
+        said, line = told["properties"], told["geometry"]["coordinates"]
+        announcement = said["announcements"][0]
+        times = announcement["timeAndDuration"]
+        return (
+            f'<sit:situation id="{said["situationId"]}"><sit:overallSeverity>low</sit:overallSeverity>'
+            f'<sit:situationRecord xsi:type="sit:MaintenanceWorks" id="{said["situationId"]}01" version="{said["version"]}">'
+            f"<sit:situationRecordCreationTime>{said['versionTime']}</sit:situationRecordCreationTime>"
+            f"<sit:situationRecordVersionTime>{said['versionTime']}</sit:situationRecordVersionTime>"
+            f"<sit:validity><com:validityTimeSpecification><com:overallStartTime>{times['startTime']}</com:overallStartTime>"
+            f"<com:overallEndTime>{times['endTime']}</com:overallEndTime></com:validityTimeSpecification></sit:validity>"
+            f'<sit:generalPublicComment><sit:comment><com:values><com:value lang="en">{announcement["title"]}</com:value></com:values></sit:comment>'
+            '</sit:generalPublicComment><sit:locationReference xsi:type="loc:LinearLocation"><loc:gmlLineString srsName="WGS 84">'
+            f"<loc:posList>{' '.join(f'{lat} {lon}' for lon, lat in line)}</loc:posList></loc:gmlLineString></sit:locationReference>"
+            "</sit:situationRecord></sit:situation>"
+        )
+
     # ---------------------------------------------------- the cities' own feeds
 
     def device_state(self, device: str, now_ms: int) -> bytes:
@@ -279,6 +298,16 @@ def features(now_ms: int, parts: Iterable[dict[str, Any]]) -> bytes:
 def of_stations(now_ms: int, parts: Iterable[dict[str, Any]]) -> bytes:
     """``stations/data`` and ``sensor-constants`` of Digitraffic."""
     return msgspec.json.encode({"dataUpdatedTime": rfc3339(now_ms), "stations": list(parts)})
+
+
+def datex(now_ms: int, situations: Iterable[str]) -> bytes:
+    """A SituationPublication of DATEX II 3.7."""
+    names = {"d2": "d2Payload", "com": "common", "loc": "locationReferencing", "sit": "situation"}
+    spaces = " ".join(f'xmlns:{short}="http://datex2.eu/schema/3/{name}"' for short, name in names.items())
+    return (
+        f'<d2:payload {spaces} xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" lang="en" xsi:type="sit:SituationPublication">'
+        f"<com:publicationTime>{rfc3339(now_ms)}</com:publicationTime>{''.join(situations)}</d2:payload>"
+    ).encode()
 
 
 def grid_factor(now_ms: int) -> bytes:

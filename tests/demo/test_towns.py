@@ -24,10 +24,10 @@ NOW = parse_ms("2026-11-24T22:10:30Z")
 CASES = [(n, f.name) for n in ("helsinki", "tampere", "turku", "oulu") for f in cities.load(n).feeds]
 
 FEEDS = {
-    "helsinki": {"hfp", "gtfs_rt", "tms", "weather", "messages", "alerts", "bikes", "parking"},
-    "tampere": {"journeys", "digitransit", "itsfactory", "waltti", "stops", "lights", "tms", "weather", "messages"},
-    "turku": {"foli", "stops", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages"},
-    "oulu": {"digitransit", "waltti", "oulunliikenne", "counting", "tms", "weather", "messages"},
+    "helsinki": {"hfp", "gtfs_rt", "tms", "weather", "messages", "datex", "alerts", "bikes", "parking"},
+    "tampere": {"journeys", "digitransit", "itsfactory", "waltti", "stops", "lights", "tms", "weather", "messages", "datex"},
+    "turku": {"foli", "stops", "digitransit", "alerts", "bikes", "counting", "tms", "weather", "messages", "datex"},
+    "oulu": {"digitransit", "waltti", "oulunliikenne", "counting", "tms", "weather", "messages", "datex"},
 }
 
 
@@ -79,7 +79,7 @@ def test_a_feed_is_served_whole_and_nothing_of_it_is_refused(
         said["readings"] += 0 if parsed.sensors is None else len(parsed.sensors)
         said.update(s.product for s in parsed.stated)
     expected = {
-        "tms": "readings", "counting": "readings", "weather": "road-weather", "messages": "situation", "alerts": "situation", "parking": "parking",
+        "tms": "readings", "counting": "readings", "weather": "road-weather", "messages": "situation", "datex": "situation", "alerts": "situation", "parking": "parking",
         "bikes": "shared-vehicle-station", "oulunliikenne": "parking", "lights": "traffic-signal", "grid": "grid-factor", "stops": "stop-passage",
     }.get(feed, "vehicles")  # fmt: skip
     assert said[expected] > 0, said
