@@ -124,3 +124,11 @@ def test_the_stations_of_two_cities_have_no_number_in_common(living: Living) -> 
     assert len(set(numbers)) == len(numbers) >= 35
     vehicles = [f.number for t in living.of_hsl for f in t.fixes]
     assert len(set(vehicles)) == len(vehicles)
+
+
+@pytest.mark.parametrize("city", ["tampere", "turku", "oulu"])
+def test_roadworks_in_datex_are_those_in_simple_json(city: str, living: Living, served: dict[tuple[str, str], Document]) -> None:
+    def works(feed: str) -> set[str]:
+        return {s.key for parsed in read(city, feed, living, served) for s in parsed.stated if "/maintenance/" not in s.key}
+
+    assert works("datex") == works("messages") != set()
