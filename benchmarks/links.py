@@ -7,7 +7,8 @@ With HSL's drawn lines the shape of line 2510 is laid onto the links and runs ar
 here: the recording has neither speed nor heading. The links cover the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the
 sums that the picture is made from, boarding included.
 The second form takes other HFP recordings trip by trip, on the streets of HSL's drawn lines or of an OSM extract.
-Those by the odometer: its reading, stretched to the length of the matched way between the run's first and last link, says when each link's end was passed.
+Those by the odometer: its reading says when each link's end was passed. It is stretched to the length of the matched way, anew every ``--stretch`` metres that it counts (500): over a
+whole run one wrong turn of the matched way, or an odometer that counts too little, would put the time of all later links on others. ``--stretch inf`` stretches it once.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from streams.cells import DWELL, TIME, WINDOW_MS
 from streams.ground import Ground
 from streams.observe import Observer
 
+#: The odometer is stretched to the matched way over so many metres.
+STRETCH_M = 500.0
 #: The rest of the city file does not matter here: its border would leave out what lies beyond.
 CITY = load("helsinki", {"feeds.hfp.partitions": 1, "area": None})
 
@@ -102,7 +105,9 @@ def departures(folder: Path) -> dict[str, list[tuple[int, float, bool, float, fl
     return {k: sorted(v) for k, v in sorted(out.items())}
 
 
-def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, float, bool, float, float]]) -> Run:
+def measure(
+    net: Network, ground: Ground, start: str, rows: list[tuple[int, float, bool, float, float]], stretch_m: float = STRETCH_M
+) -> Run:
     """Match one departure."""
     plane, g = Plane(net.crs), net.segments.geometry
     owner = np.repeat(np.arange(len(g)), np.diff(g.start))
@@ -141,11 +146,16 @@ def measure(net: Network, ground: Ground, start: str, rows: list[tuple[int, floa
     for (_, segment), x in cells.items():
         seconds[segment] += (x[TIME] + x[DWELL]) / 1000.0
     return Run(
-        start, len(fixes), float((np.array(off) <= 20.0).sum() / len(fixes)), links, breaks, *_times(net, links, placed, rows, seconds)
+        start,
+        len(fixes),
+        float((np.array(off) <= 20.0).sum() / len(fixes)),
+        links,
+        breaks,
+        *_times(net, links, placed, rows, seconds, stretch_m),
     )
 
 
-def recorded(ground: Ground, path: Path) -> list[Run]:
+def recorded(ground: Ground, path: Path, stretch_m: float = STRETCH_M) -> list[Run]:
     """The trips of a recording, on whatever streets ``ground`` has; fixes farther than 50 m from all of them are left out, trips of less than 500 m of them too."""
     net, plane = ground.network, Plane(ground.network.crs)
     g = net.segments.geometry
@@ -171,6 +181,11 @@ def recorded(ground: Ground, path: Path) -> list[Run]:
         rows = [(parse_ms(p["event_time"]), float(p["odometer_m"]), False, 0.0, 0.0) for p in positions]
         placed = {k: (row_of[p["segment_id"]], p["offset_m"]) for k, p in enumerate(positions) if "segment_id" in p}
         if len(here) < 20 or not placed or rows[-1][1] - rows[0][1] < 500:
+            if len(positions) >= 20:
+                driven = rows[-1][1] - rows[0][1]
+                print(
+                    f"{path.stem} {route}/{direction} {start}: left out, {len(here)} of {len(rows)} fixes within 50 m of a street, {driven:.0f} m by the odometer"
+                )
             continue
         off = np.array([shapely.distance(points[k], lines_[placed[k][0]]) for k in here if k in placed])
         links: list[int] = []
@@ -186,7 +201,14 @@ def recorded(ground: Ground, path: Path) -> list[Run]:
         breaks = sum(int(net.segments.to_node[a] != net.segments.from_node[b]) for a, b in pairwise(links))
         near = float((off <= 20.0).sum() / len(here))
         out.append(
-            Run(f"{path.stem} {route}/{direction} {start}", len(here), near, links, breaks, *_times(net, links, placed, rows, seconds))
+            Run(
+                f"{path.stem} {route}/{direction} {start}",
+                len(here),
+                near,
+                links,
+                breaks,
+                *_times(net, links, placed, rows, seconds, stretch_m),
+            )
         )
     return out
 
@@ -208,6 +230,7 @@ def _times(
     placed: dict[int, tuple[int, float]],
     rows: list[tuple[int, float, bool, float, float]],
     seconds: dict[int, float],
+    stretch_m: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the links driven once and whole: our times, those by the odometer, lengths."""
     length = net.segments.length_m
@@ -216,13 +239,18 @@ def _times(
     if len(links) < 3 or not keys:
         return none, none, none
     begin = np.r_[0.0, np.cumsum(length[links])]
-    first, last = keys[0], keys[-1]
-    d0, d1 = placed[first][1], begin[len(links) - 1] + placed[last][1]
-    odometer = np.maximum.accumulate(np.array([rows[k][1] for k in keys]))
     t = np.array([rows[k][0] for k in keys]) / 1000.0
+    odometer = np.maximum.accumulate(np.array([rows[k][1] for k in keys]))
     if odometer[-1] <= odometer[0]:
         return none, none, none
-    along = d0 + (odometer - odometer[0]) * (d1 - d0) / (odometer[-1] - odometer[0])
+    at, j = np.empty(len(keys)), 0  # where along the way each fix was put
+    for i, k in enumerate(keys):
+        while links[j] != placed[k][0]:
+            j += 1
+        at[i] = begin[j] + placed[k][1]
+    pieces = max(1, int((odometer[-1] - odometer[0]) // stretch_m))
+    ends = np.searchsorted(odometer, np.linspace(odometer[0], odometer[-1], pieces + 1))
+    along = np.interp(odometer, odometer[ends], np.maximum.accumulate(at[ends]))
     # a standing bus has many times at one place: the link's end is passed at the last of them
     passed = np.array([np.interp(b, along + 1e-6 * np.arange(len(along)), t) for b in begin])
     whole = [j for j in range(1, len(links) - 1) if links.count(links[j]) == 1 and seconds.get(links[j], 0.0) > 0]
@@ -246,17 +274,18 @@ def main() -> None:
     p.add_argument("rest", nargs="*", type=Path)
     p.add_argument("--recordings", action="store_true")
     p.add_argument("--osm", type=Path)
+    p.add_argument("--stretch", type=float, default=STRETCH_M)
     a = p.parse_args()
     if a.recordings:
         ground = Ground(build("helsinki", osm=a.osm, lines=a.first, crs="EPSG:3067"))
         for path in a.rest:
-            for r in recorded(ground, path):
+            for r in recorded(ground, path, a.stretch):
                 _print(r)
         return
     net = network(a.first, a.rest[0] if a.rest else None)
     ground = Ground(net)
     for start, rows in departures(a.first).items():
-        _print(measure(net, ground, start, rows))
+        _print(measure(net, ground, start, rows, a.stretch))
 
 
 if __name__ == "__main__":

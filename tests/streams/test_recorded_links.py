@@ -31,3 +31,6 @@ def test_fixes_lie_on_their_links_in_the_order_of_the_road_and_links_take_the_ti
     error = np.abs(ours / odometer - 1)[length >= 50.0]
     assert len(error) > 100
     assert np.median(error) <= 0.05
+    for r in runs:
+        long = r.length_m >= 50.0
+        assert np.median(np.abs(r.ours_s / r.odometer_s - 1)[long]) <= 0.05, r.start
