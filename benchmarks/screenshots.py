@@ -17,7 +17,8 @@ from benchmarks.page import FLAGS, SOFTWARE
 from serve.gateway import make_app
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "img"
-WIDE = {"width": 1280, "height": 760}
+WIDE = {"width": 1200, "height": 740}
+HIGH = {"width": 1200, "height": 900}  # the whole panel
 PHONE = {"width": 390, "height": 844}
 READY = "() => window.tilannekuva?.map?.map.loaded() && window.tilannekuva.network !== null && window.tilannekuva.map.told.size > 100"
 CENTRE = "24.9415,60.1725,14.6"
@@ -47,13 +48,12 @@ async def take(base: str, browser: Browser, name: str) -> None:
         "phone": "?lang=fi&at=24.9443,60.172,14.3",
         "phone-lines": "?lang=fi&view=lines",
     }[name]
-    more: dict[str, Any] = {"color_scheme": "dark"} if name == "dark" else {}
+    more: dict[str, Any] = {"color_scheme": "dark"} if name == "dark" else {"viewport": HIGH} if name == "segment" else {}
     page = await open_page(browser, f"{base}{address}&city=helsinki", **(phone if name.startswith("phone") else {}), **more)
     if name == "segment":
         segment_id = await page.evaluate(SLOW)
         await page.evaluate("id => import('/assets/store.js').then(m => m.look({selected: {kind: 'segment', id}}))", segment_id)
         await page.locator("#panel").wait_for()
-        await page.locator("#panel details summary").first.click()
     if name == "emissions":
         await page.wait_for_timeout(2000)
         await page.mouse.move(

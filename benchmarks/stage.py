@@ -35,7 +35,7 @@ from streams.segments import records
 
 #: The morning that is shown: a snowy Monday, 7:45 in Helsinki.
 NOW_MS = parse_ms("2026-11-23T05:45:00.000Z")
-LOOPS = 3
+LOOPS = 4
 #: Of invented figures of whole cities, before the day that is shown.
 DAYS = 8
 OTHERS = ("espoo", "oulu", "tampere", "turku", "vantaa")
