@@ -11,8 +11,8 @@ import fcntl
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from models.errors import ConfigError
 from models.topics import MAX_MESSAGE_BYTES, PRODUCTS, open_topic, raw_topic
 from streams.admin import admin_of
 from streams.archive_files import Files, Source
+from streams.archive_lease import Lease
 from streams.archive_privacy import WITHOUT_VEHICLES, protect
 from streams.archive_rows import Row
 from streams.archive_store import Store
@@ -153,6 +154,7 @@ class Archiver:
         self.metrics = _Metrics(registry or CollectorRegistry())
         self.progress = Progress()
         self.heaps: dict[TopicPartition, _Heap] = {}
+        self.leases: list[Lease] = []
         self._stopping = False
 
     async def run(self, stop: asyncio.Event, *, until_end: bool = False) -> None:
@@ -161,8 +163,9 @@ class Archiver:
         Raises:
             ConfigError: the folder holds another's rows, or another archiver is at work in it.
             KafkaError: the broker does not answer.
+            TimeoutError: the claim on the object store was lost; nothing more is written.
         """
-        with self._alone():
+        async with self._alone():
             for folder in sorted({s.product_folder for s in self.wanted.values()}):
                 self.store.sweep(folder)
             consumer = make_consumer(
@@ -180,18 +183,26 @@ class Archiver:
                 self._stopping = True
                 await consumer.stop()
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
         """Two archivers of a city in one folder would each write every row."""
-        with ExitStack() as stack:
-            if self.store.local:
-                for city in sorted({s.city for s in self.wanted.values()}):
+        async with AsyncExitStack() as stack:
+            for city in sorted({s.city for s in self.wanted.values()}):
+                if self.store.local:
                     lock = stack.enter_context((Path(self.store.root) / f"_lock-{city}").open("w"))
                     try:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
                         raise ConfigError("archive", "folder", self.store.root, f"no other archiver of {city} at work in it") from None
+                else:
+                    lease = Lease(self.store, city)
+                    await stack.enter_async_context(lease.held())
+                    self.leases.append(lease)
             yield
+
+    def _still_alone(self) -> None:
+        for lease in self.leases:
+            lease.check()
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         """Find topics that are there by now, and go on where their files end."""
@@ -329,6 +340,7 @@ class Archiver:
     async def _flush(self, tp: TopicPartition) -> None:
         heap = self.heaps[tp]
         if heap.rows:
+            self._still_alone()
             rows, heap.rows, heap.size = heap.rows, [], 0
             written = await asyncio.to_thread(heap.files.write, rows, crc(rows[-1].key, rows[-1].value))
             self.metrics.rows.labels(tp.topic, str(tp.partition)).inc(written)
@@ -340,6 +352,7 @@ class Archiver:
         cfg, today = self.settings, self.today()
         yesterday = _days_before(today, 1)
         for heap in list(self.heaps.values()):
+            self._still_alone()
             files, source = heap.files, heap.files.source
             if source.feed is not None:
                 if source.vehicles:
@@ -353,6 +366,7 @@ class Archiver:
             ):
                 if self._stopping:
                     return
+                self._still_alone()
                 try:
                     await asyncio.to_thread(files.merge, parts, lambda: self._stopping)
                 except InterruptedError:
