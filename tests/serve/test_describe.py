@@ -304,6 +304,7 @@ async def test_a_page_tells_search_engines_of_its_dataset(fed: Any, start: Any, 
         page = await (await client.get(f"/docs/{product}")).text()
         (data,) = re.findall(r'<script type="application/ld\+json">(.*?)</script>', page)
         assert standards.dataset(json.loads(data)) == []
+        assert standards.dataset({k: v for k, v in json.loads(data).items() if k != "description"}) != [], "a broken one is noticed"
         assert json.loads(data)["license"] == "https://creativecommons.org/licenses/by/4.0/"
 
 

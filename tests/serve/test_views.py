@@ -199,15 +199,21 @@ async def test_the_official_bindings_read_positions_with_congestion_and_occupanc
     assert rfc3339(feed.header.timestamp * 1000)[:19] >= "2026-03-10T05:30:00"[:19]
     as_json = await (await client.get(f"{BASE}/gtfs-rt/vehicle-positions", headers={"Accept": "application/json"})).json()
     assert len(as_json["entity"]) == 2
+    one.position.latitude = 160.0
+    assert standards.gtfs_rt(feed.SerializeToString()) != [], "a broken one is noticed"
 
 
-async def test_alerts_name_routes_and_stops(rich: Any, start: Any) -> None:
+async def test_alerts_name_routes_and_stops(rich: Any, start: Any, standards: Standards) -> None:
     client = await start()
-    feed = pb.FeedMessage.FromString(await (await client.get(f"{BASE}/gtfs-rt/alerts")).read())
+    data = await (await client.get(f"{BASE}/gtfs-rt/alerts")).read()
+    assert standards.gtfs_rt(data) == []
+    feed = pb.FeedMessage.FromString(data)
     (entity,) = feed.entity
     assert [(e.route_id, e.stop_id) for e in entity.alert.informed_entity] == [("2510", ""), ("", "H1")]
     assert (entity.alert.effect, entity.alert.cause) == (pb.Alert.DETOUR, pb.Alert.UNKNOWN_CAUSE)
     assert entity.alert.header_text.translation[0].text == "Detour"
+    feed.header.timestamp *= 1000
+    assert standards.gtfs_rt(feed.SerializeToString()) != [], "a broken one is noticed"
 
 
 def test_a_vehicle_whose_clock_is_ahead_is_not_later_than_its_feed(town: ModuleType, standards: Standards) -> None:
@@ -235,6 +241,7 @@ async def test_key_values_fit_the_data_models_schemas(rich: Any, start: Any, sta
     assert [standards.environment_observed(e) for e in emissions] == [[]]
     assert (emissions[0]["nox_g_h"], emissions[0]["nox_lo95_g_h"], emissions[0]["energy_hi95_mj_h"]) == (100.5, 50.0, 200.0)
     assert standards.fiware({**found[0], "averageVehicleSpeed": "fast"}) != []
+    assert standards.environment_observed({**emissions[0], "location": "here"}) != [], "a broken one is noticed"
 
 
 async def test_normalized_entities_say_what_each_attribute_is(rich: Any, start: Any) -> None:
