@@ -103,3 +103,5 @@ def test_osrm_drives_straight_on_when_it_flows_and_around_when_it_jams_or_is_clo
     assert b"1,2," in csv
     assert b"3,2," in csv, "both directions"
     assert driven(tmp_path, file, csv) == way
+    with pytest.raises(subprocess.CalledProcessError):  # a broken one is noticed
+        driven(tmp_path, file, csv.replace(b",", b";"))
