@@ -98,13 +98,9 @@ async def measured(args: argparse.Namespace, folder: Path, broker: KafkaBroker) 
         while time.monotonic() - began < seconds:
             await asyncio.sleep(2)
             if child.poll() is not None:  # the supervisor
-                ends.append(
-                    [
-                        child.returncode,
-                        *(line[:300] for line in log.read_text(errors="replace").splitlines()[told:] if '"critical"' in line),
-                    ]
-                )
-                told = len(log.read_text(errors="replace").splitlines())
+                lines = log.read_text(errors="replace").splitlines()
+                ends.append([child.returncode, *(line[:300] for line in lines[told:] if "ending the process" in line or "stalled" in line)])
+                told = len(lines)
                 child = start()
             try:
                 lag = await asyncio.to_thread(lag_of, port)

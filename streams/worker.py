@@ -53,7 +53,7 @@ FETCH_BYTES = 1024 * 1024
 TICK_S = 0.5
 PROBE_S = 5.0
 #: What minutes and snapshots took for a moment is given back so often, seconds.
-TRIM_S = 20.0
+TRIM_S = 5.0
 #: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
 ANSWER_S = 40.0
 #: A clean stop takes no longer than this, seconds; what is not done by then is left to the next start.
