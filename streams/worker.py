@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -221,12 +222,18 @@ class CityWorker:
         self.watchdog.start()
         self.app.finalize()
         await self.app.start()
-        for name, work in (("ticker", self._ticker()), ("prober", self._prober())):
-            task = asyncio.create_task(work, name=name)
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+        self._start(self._ticker(), "ticker")
+        self._start(self._prober(), "prober")
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task whose failure ends the process."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             fatal(task.get_name(), error)
@@ -235,16 +242,22 @@ class CityWorker:
         """What is in hand is made durable and acked, then the group is left. What waits in buffers is left to whoever comes next."""
         self.stopping = True
         self.watchdog.stop()
-        for driver in list(self.drivers.values()):  # an assignment that is under way may add some; they have been fed nothing
+
+        async def close(driver: PartitionDriver) -> None:
             await driver.maybe_snapshot(force=True)
             driver.closed = True
+
+        await asyncio.gather(
+            *(close(d) for d in self.drivers.values())
+        )  # an assignment that is under way may add some; they have been fed nothing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that a late setting may come too late: not this one, which is read at the stop
             self.app.conf.stream_wait_empty = False  # Faust would wait for what is in its buffers; commit what was acked, and go
         await self.app.stop()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.probe.stop()
         if self.producer is not None:
             await self.producer.stop()
@@ -318,7 +331,7 @@ class CityWorker:
 
     async def _ticker(self) -> None:
         """Snapshots on time (also when no message comes), and time for silent partitions."""
-        trimmed_s = time.monotonic()
+        trimmed_s, ticks = time.monotonic(), dict[TP, asyncio.Task[None]]()
         while not self.stopping:
             await asyncio.sleep(TICK_S)
             if time.monotonic() - trimmed_s >= TRIM_S:
@@ -327,13 +340,18 @@ class CityWorker:
             rebalancing = bool(self.app.rebalancing)
             self.watchdog.beat(rebalancing=rebalancing)
             for tp, driver in sorted(self.drivers.items()):
-                await driver.maybe_snapshot(force=rebalancing)
-                if not rebalancing and not self.settings.prefix and tp.topic in self.feed_of:
-                    await self._idle(tp, driver)
-                owner = driver.step.owner
-                self.metrics.log_time.labels(self.city.name, owner).set(driver.step.log_ms() / 1000)
-                self.metrics.snapshot.labels(self.city.name, owner).set(driver.durable)
-                self.metrics.pending.labels(self.city.name, owner).set(len(driver.pending))
+                if tp not in ticks or ticks[tp].done():  # a slow sink holds up its own partition, not the others, nor the beat
+                    ticks[tp] = self._start(self._tick(tp, driver, rebalancing), "tick")
+
+    async def _tick(self, tp: TP, driver: PartitionDriver, rebalancing: bool) -> None:
+        """A snapshot if it is time for one, and time for a silent partition."""
+        await driver.maybe_snapshot(force=rebalancing)
+        if not rebalancing and not self.settings.prefix and tp.topic in self.feed_of:
+            await self._idle(tp, driver)
+        owner = driver.step.owner
+        self.metrics.log_time.labels(self.city.name, owner).set(driver.step.log_ms() / 1000)
+        self.metrics.snapshot.labels(self.city.name, owner).set(driver.durable)
+        self.metrics.pending.labels(self.city.name, owner).set(len(driver.pending))
 
     async def _idle(self, tp: TP, driver: PartitionDriver) -> None:
         """A partition that is read to its end has nothing older than ``IDLE_MS`` to come: let its time pass."""
