@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from connectors.columns import Stated, Trip
 from connectors.envelope import Item
 from models.clock import rfc3339
@@ -46,10 +48,30 @@ def forecast(
     delay_s = None if aimed is None else round((leaves - aimed) / 1000)
     if delay_s is not None and not EARLIEST_S <= delay_s <= LATEST_S:
         return "wrong_trip"
+    return told(
+        index, item, made_ms, feed=feed, stop_id=stop_id, vehicle_id=vehicle_id, operator=operator, trip=trip, on_change=True, delay_s=delay_s, predicted=True,
+        expected_arrival=_time(expected_arrival), expected_departure=_time(expected_departure), aimed_arrival=_time(aimed_arrival), aimed_departure=_time(aimed_departure),
+    )  # fmt: skip
+
+
+def told(
+    index: int,
+    item: Item,
+    event_ms: int,
+    *,
+    feed: str,
+    stop_id: str,
+    vehicle_id: str,
+    operator: str | None,
+    trip: Trip,
+    on_change: bool = False,
+    **said: Any,
+) -> Stated:
+    """A ``stop-passage`` of a trip, seen or forecast; ``said`` is what else the record holds."""
     record = StopPassage(
         stop_id=stop_id,
         vehicle_id=vehicle_id,
-        event_time=rfc3339(made_ms),
+        event_time=rfc3339(event_ms),
         ingest_time=rfc3339(item.ingest_ms),
         feed=feed,
         operator=operator,
@@ -59,15 +81,10 @@ def forecast(
         trip_id=trip.trip_id,
         operating_day=trip.operating_day,
         start_time=trip.start_time,
-        delay_s=delay_s,
-        predicted=True,
-        expected_arrival=_time(expected_arrival),
-        expected_departure=_time(expected_departure),
-        aimed_arrival=_time(aimed_arrival),
-        aimed_departure=_time(aimed_departure),
+        **said,
     )
     return Stated(
-        index=index, ingest_ms=item.ingest_ms, event_ms=made_ms, product="stop-passage", key=stop_id, record=record, on_change=True
+        index=index, ingest_ms=item.ingest_ms, event_ms=event_ms, product="stop-passage", key=stop_id, record=record, on_change=on_change
     )
 
 

@@ -125,6 +125,11 @@ def epoch_ms(value: str | int | float | None, field: str) -> int:
     return round(seconds * 1000)
 
 
+def epoch_ms_or_none(value: str | int | float | None, field: str) -> int | None:
+    """As ``epoch_ms``; None when there is none."""
+    return None if value is None else epoch_ms(value, field)
+
+
 def iso_ms(text: str | None, field: str) -> int:
     """Milliseconds of an ISO 8601 time with its zone.
 

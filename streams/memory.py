@@ -13,7 +13,7 @@ YOUNGEST = 50_000
 
 
 def trim() -> None:
-    """Free pages in the middle of the heap go back to the system, where the C library is glibc. Takes some milliseconds: once a minute."""
+    """Free pages in the middle of the heap go back to the system, where the C library is glibc. Takes 1 to 5 ms."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

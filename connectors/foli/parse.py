@@ -20,7 +20,20 @@ from connectors.cities import City, FeedSettings
 from connectors.columns import METHOD_CODE, Parsed, Stated, Trip
 from connectors.envelope import Envelope, Item
 from connectors.forecasts import forecast
-from connectors.reading import NAN, Refused, VehicleRows, decoder, duration_s, epoch_ms, known, number, place, reject, whole
+from connectors.reading import (
+    NAN,
+    Refused,
+    VehicleRows,
+    decoder,
+    duration_s,
+    epoch_ms,
+    epoch_ms_or_none,
+    known,
+    number,
+    place,
+    reject,
+    whole,
+)
 from models.clock import rfc3339
 from models.records import SharedVehicleStation, Situation
 
@@ -221,11 +234,6 @@ class Parser:
         stop = unquote(urlsplit(item.topic).path.rpartition("/siri/sm/")[2]) if "/siri/sm/" in item.topic else ""
         placed = v.latitude is not None and v.longitude is not None
         if _STOP.fullmatch(stop):
-            times = [
-                None if t is None else epoch_ms(t, name)
-                for name in ("expectedarrivaltime", "expecteddeparturetime", "aimedarrivaltime", "aimeddeparturetime")
-                for t in (getattr(v, name),)
-            ]
             stated = forecast(
                 index,
                 item,
@@ -235,10 +243,10 @@ class Parser:
                 vehicle_id=f"{self._prefix}{v.vehicleref}",
                 operator=_operator(v),
                 trip=self._trip(v, True),
-                expected_arrival=times[0],
-                expected_departure=times[1],
-                aimed_arrival=times[2],
-                aimed_departure=times[3],
+                expected_arrival=epoch_ms_or_none(v.expectedarrivaltime, "expectedarrivaltime"),
+                expected_departure=epoch_ms_or_none(v.expecteddeparturetime, "expecteddeparturetime"),
+                aimed_arrival=epoch_ms_or_none(v.aimedarrivaltime, "aimedarrivaltime"),
+                aimed_departure=epoch_ms_or_none(v.aimeddeparturetime, "aimeddeparturetime"),
             )
             if not isinstance(stated, str):
                 parsed.stated.append(stated)

@@ -8,9 +8,9 @@ from lxml import etree
 
 from connectors.columns import Stated, Trip
 from connectors.envelope import Item
+from connectors.forecasts import told
 from connectors.reading import Refused, iso_ms_or_none
 from models.clock import rfc3339
-from models.records import StopPassage
 
 #: A time that claims to have been observed may lie this far ahead of our clock; what lies further ahead is a forecast, milliseconds.
 AHEAD_MS = 120_000
@@ -45,25 +45,11 @@ def passage(call: Call, index: int, item: Item, feed: str, vehicle_id: str | Non
         raise Refused("range", "ActualArrivalTime", _text(call, "ActualArrivalTime"), "a time before ActualDepartureTime")
     aimed = _time(call, "AimedDepartureTime")
     dwell_ms = None if arrived is None or departed - arrived > MOST_DWELL_MS else departed - arrived
-    record = StopPassage(
-        stop_id=stop_id,
-        vehicle_id=vehicle_id,
-        event_time=rfc3339(departed),
-        ingest_time=rfc3339(item.ingest_ms),
-        feed=feed,
-        operator=operator,
-        mode=None if trip.mode == "unknown" else trip.mode,  # type: ignore[arg-type]
-        route_id=trip.route_id,
-        direction_id=trip.direction_id,
-        trip_id=trip.trip_id,
-        operating_day=trip.operating_day,
-        start_time=trip.start_time,
-        arrived=None if arrived is None else rfc3339(arrived),
-        departed=rfc3339(departed),
-        dwell_s=None if dwell_ms is None else dwell_ms / 1000,
+    return told(
+        index, item, departed, feed=feed, stop_id=stop_id, vehicle_id=vehicle_id, operator=operator, trip=trip,
+        arrived=None if arrived is None else rfc3339(arrived), departed=rfc3339(departed), dwell_s=None if dwell_ms is None else dwell_ms / 1000,
         delay_s=None if aimed is None else round((departed - aimed) / 1000),
-    )
-    return Stated(index=index, ingest_ms=item.ingest_ms, event_ms=departed, product="stop-passage", key=stop_id, record=record)
+    )  # fmt: skip
 
 
 def _text(call: Call, name: str) -> str | None:
