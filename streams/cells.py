@@ -118,10 +118,20 @@ class Pieces:
         return out
 
     def rows(
-        self, who: I64, shape: I64, s0_mm: I64, s1_mm: I64, t0_ms: I64, t1_ms: I64, boarding: Bool, arrived: Bool | None = None
+        self,
+        who: I64,
+        shape: I64,
+        s0_mm: I64,
+        s1_mm: I64,
+        t0_ms: I64,
+        t1_ms: I64,
+        boarding: Bool,
+        arrived: Bool | None = None,
+        red: Bool | None = None,
     ) -> Rows:
         """Contributions of n steps: from s0 at t0 to s1 >= s0 at t1 > t0, at even speed in between.
 
+        ``red``: who stands in this step waits for signals, not at a stop, also within a stop's zone; None: nobody.
         A long step of a bus that boards is two: it drives to its stop and stands (``arrived``: it boards at the end of the step), or stands and pulls away.
 
         Distance and time of a step are shared out over the pieces it crosses so that the shares add up to the whole, to the millimetre and millisecond;
@@ -131,7 +141,7 @@ class Pieces:
             stands = self._stands(s1_mm - s0_mm, t1_ms - t0_ms, boarding)
             if stands.any():
                 at_end = stands * arrived
-                drive = self.rows(who, shape, s0_mm, s1_mm, t0_ms + stands - at_end, t1_ms - at_end, boarding & (stands == 0))
+                drive = self.rows(who, shape, s0_mm, s1_mm, t0_ms + stands - at_end, t1_ms - at_end, boarding & (stands == 0), red=red)
                 k = np.flatnonzero(stands)
                 where, since = np.where(arrived, s1_mm, s0_mm)[k], np.where(arrived, t1_ms - stands, t0_ms)[k]
                 return concat([drive, self.rows(who[k], shape[k], where, where, since, since + stands[k], boarding[k])])
@@ -157,7 +167,8 @@ class Pieces:
         ok = np.where(moving, x1 > x0, (x0 == a0) & (x1 == a0))
         step, piece, ta, tb, dist = step[ok], piece[ok], ta[ok], tb[ok], (x1 - x0)[ok]
         slow = (g1 - g0) <= (self.settings.still_mps * (t1_ms - t0_ms)).astype(np.int64)
-        return self._split(who[step], self.segment[piece], ta, tb, dist, self.near[piece], boarding[step], slow[step])
+        near = self.near[piece] if red is None else self.near[piece] & ~(red & slow)[step]
+        return self._split(who[step], self.segment[piece], ta, tb, dist, near, boarding[step], slow[step])
 
     def _stands(self, dist_mm: I64, time_ms: I64, boarding: Bool) -> I64:
         """Of steps, the time that is boarding though the step is not slow as a whole, milliseconds, less than all of it."""

@@ -17,6 +17,7 @@ from geo.track import TrackSettings
 from models.records import Situation
 from streams.cells import CellSettings, Pieces
 from streams.clean import CleanSettings
+from streams.signals import Signals, SignalSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class ObserveSettings:
     track: TrackSettings = field(default_factory=TrackSettings)
     hmm: HmmSettings = field(default_factory=HmmSettings)
     cells: CellSettings = field(default_factory=CellSettings)
+    signals: SignalSettings = field(default_factory=SignalSettings)
 
 
 class Ground:
@@ -44,6 +46,11 @@ class Ground:
     def placer(self) -> SitePlacer:
         """Made when the first site is heard of."""
         return SitePlacer(self.network)
+
+    @cached_property
+    def signals(self) -> Signals:
+        """Made when a vehicle asks for priority for the first time."""
+        return Signals(self.network, self.settings.signals)
 
     @cached_property
     def row_of(self) -> dict[str, int]:

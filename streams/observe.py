@@ -37,13 +37,14 @@ from streams.routes import Routes
 from streams.sameness import heard_names, names
 from streams.sensors import Sensors
 from streams.sides import Sides
+from streams.signals import asks
 from streams.stated import Statements
 from streams.surroundings import grid_rows, weather_rows
 from streams.trips import Trips
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 8
+STATE_SCHEMA = 9
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
@@ -259,8 +260,11 @@ class Observer:
         if ahead.any():
             self._forget(s[ahead].tolist())
             last_ms = np.where(ahead, NEVER, last_ms)
-            self.vehicles.last_ms[s[ahead]] = NEVER
+            self.vehicles.last_ms[s[ahead]] = self.vehicles.asked_ms[s[ahead]] = NEVER
         self.vehicles.last_ms[s] = np.maximum(last_ms, c.event_ms[i])
+        if c.signal:
+            asked = asks(c.event[i]) & (verdict == NEW)
+            self.vehicles.asked_ms[s[asked]] = np.maximum(self.vehicles.asked_ms[s[asked]], c.event_ms[i[asked]])
         new = (verdict == NEW) & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
         after = c.event_ms[i] > last_ms
         self._locate(c, rows[new & ~after], i[new & ~after], s[new & ~after], east, north, m)
@@ -275,6 +279,7 @@ class Observer:
         arrived = (doors == 1) | ((before_doors != 1) & (at_stop == 1))
         self.vehicles.doors[s], self.vehicles.at_stop[s] = doors, at_stop
         other = m.trip[rows] != self.vehicles.trip[s]
+        self.vehicles.asked_ms[s[other]] = NEVER
         self.tracker.reset(s[other])  # another trip begins where it begins, also on the same shape
         self.vehicles.trip[s] = m.trip[rows]
         before_mps, self.vehicles.speed_mps[s] = self.vehicles.speed_mps[s], c.speed_mps[i]
@@ -291,11 +296,27 @@ class Observer:
             self.vehicles.unshaped[s[p.on]] = False
             k = p.step & m.counts[rows]
             if k.any():
-                sums = self.pieces.rows(s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k])
+                red = self._red(s[k], p.shape[k], p.from_s_mm[k], event_ms[k], m.segment[rows[k]], m.offset_m[rows[k]])
+                if red is not None:  # doors have the last word
+                    red &= (doors[k] == 0) & (before_doors[k] == 0)
+                    boarding[k] &= ~red
+                sums = self.pieces.rows(
+                    s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k], red
+                )
                 self._keep_open(sums, s[k], ingest_ms[k])
         off = np.flatnonzero(~p.on)
         if off.size:
             self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], m)
+
+    def _red(self, s: I64, shape: I64, from_s_mm: I64, event_ms: I64, segment: I64, offset_m: F64) -> Bool | None:
+        """Of steps along shapes, those whose vehicle waits for signals if it stands; None: nobody asked. Who has passed the signals asks no more."""
+        asked_ms = self.vehicles.asked_ms[s]
+        if (asked_ms == NEVER).all():
+            return None
+        signals, (before, _) = self.ground.signals, self.pieces.place(shape, from_s_mm)
+        asked_ms[signals.passed(before, segment)] = NEVER
+        self.vehicles.asked_ms[s] = asked_ms
+        return signals.wait(asked_ms, event_ms, segment, offset_m)
 
     def _locate(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, m: _Match) -> None:
         """Fixes that a newer one has overtaken: placed, but nothing moves."""

@@ -34,6 +34,7 @@ class Vehicles:
         self.unshaped: Bool = np.empty(0, np.bool_)  #: matched without a shape
         self.doors: I8 = np.empty(0, np.int8)
         self.at_stop: I8 = np.empty(0, np.int8)
+        self.asked_ms: I64 = np.empty(0, np.int64)  #: event time of the last request at signals that it has not passed
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -70,7 +71,7 @@ class Vehicles:
         self.recent[s] = NEVER
         self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
         self.trip[s], self.speed_mps[s], self.unshaped[s] = 0, np.nan, False
-        self.doors[s], self.at_stop[s] = -1, -1
+        self.doors[s], self.at_stop[s], self.asked_ms[s] = -1, -1, NEVER
 
     def _grow(self, size: int) -> None:
         more = size - len(self.cursor)
@@ -84,6 +85,7 @@ class Vehicles:
         self.unshaped = np.concatenate([self.unshaped, np.zeros(more, np.bool_)])
         self.doors = np.concatenate([self.doors, np.full(more, -1, np.int8)])
         self.at_stop = np.concatenate([self.at_stop, np.full(more, -1, np.int8)])
+        self.asked_ms = np.concatenate([self.asked_ms, np.full(more, NEVER)])
 
     def recall(self, slot: I64, event_ms: I64, event: I8) -> I8:
         """For k distinct slots: NEW (and remembered from now on), DUPLICATE, or TOO_OLD to know."""
@@ -125,6 +127,7 @@ class Vehicles:
             "unshaped": self.unshaped[:n].tobytes(),
             "doors": self.doors[:n].tobytes(),
             "at_stop": self.at_stop[:n].tobytes(),
+            "asked_ms": self.asked_ms[:n].tobytes(),
         }
 
     def restore(self, data: dict[str, Any]) -> None:
@@ -134,7 +137,7 @@ class Vehicles:
         self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
         self.speed_mps = np.frombuffer(data["speed_mps"], np.float64).copy()
         self.unshaped = np.frombuffer(data["unshaped"], np.bool_).copy()
-        for name in ("cursor", "heard_ms", "last_ms", "previous_ms", "trip"):
+        for name in ("cursor", "heard_ms", "last_ms", "previous_ms", "trip", "asked_ms"):
             setattr(self, name, np.frombuffer(data[name], np.int64).copy())
         for name in ("doors", "at_stop"):
             setattr(self, name, np.frombuffer(data[name], np.int8).copy())
