@@ -25,24 +25,43 @@ class Layer:
     size: int
     of: I64
 
-    def sums(self, value: F64) -> F64:
-        """Sum of a column of the segments over each area: (size,)."""
-        inside = self.of >= 0
-        return np.bincount(self.of[inside], value[inside], self.size)[: self.size].astype(np.float64)
-
 
 @dataclass(frozen=True)
 class Areas:
-    """Cells in the order of their indexes, districts in the order of their file, and the city last. A segment belongs to the area that its middle lies in."""
+    """Cells in the order of their indexes, districts in the order of their file, and the city last. A segment belongs to the area that its middle lies in.
+
+    Sums are made of pieces, which no border of any layer cuts: over the segments of each piece once, then over the pieces of each area.
+    """
 
     area_id: list[str]
     kind: list[str]
     name: list[str | None]  #: for people
     layers: list[Layer]
+    piece: I64  #: of each segment
+    order: I64  #: segments by piece
+    parts: list[I64]  #: for each layer the area of each piece, -1 for none
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces."""
+        return len(self.parts[-1])
 
     def sums(self, value: F64) -> F64:
         """Sum of a column of the segments over each area: (areas,)."""
-        return np.concatenate([layer.sums(value) for layer in self.layers])
+        return self.of_pieces(np.bincount(self.piece, value, self.pieces).astype(np.float64))
+
+    def of_pieces(self, value: F64) -> F64:
+        """The same from sums over each piece, (pieces,)."""
+        out = []
+        for layer, of in zip(self.layers, self.parts, strict=True):
+            inside = of >= 0
+            out.append(np.bincount(of[inside], value[inside], layer.size))
+        return np.concatenate(out).astype(np.float64)
+
+    def by_code(self, code: I64, codes: int, value: F64 | None = None) -> F64:
+        """Sum of a column, or number of segments, of each code 0..codes-1 over each area: (codes, areas)."""
+        sums = np.bincount(self.piece * codes + code, value, self.pieces * codes).reshape(-1, codes).astype(np.float64)
+        return np.stack([self.of_pieces(sums[:, k]) for k in range(codes)])
 
     def distinct(self, segment: I64, thing: I64) -> list[int]:
         """How many different things are on the segments of each area; (k,) rows of segment and thing."""
@@ -63,7 +82,7 @@ def areas_of(network: Network, city: str, districts: Sequence[District] = ()) ->
     s = network.segments
     whole = Layer(0, 1, np.zeros(len(s), np.int64))
     if not len(s):
-        return Areas([city], ["city"], [None], [whole])
+        return Areas([city], ["city"], [None], [whole], whole.of, whole.of, [np.zeros(1, np.int64)])
     east, north = point_at(s.geometry, np.arange(len(s)), s.length_m / 2.0)
     lat, lon = Plane(network.crs).to_wgs84(east, north)
     if not np.isfinite(lat).all():
@@ -77,9 +96,11 @@ def areas_of(network: Network, city: str, districts: Sequence[District] = ()) ->
             of[(of < 0) & shapely.contains_xy(district.polygon, lon, lat)] = k
         layers.append(Layer(len(ids), len(districts), of))
     layers.append(replace(whole, begin=sum(x.size for x in layers)))
+    pieces, piece = np.unique(np.column_stack([layer.of for layer in layers]), axis=0, return_inverse=True)
+    piece = piece.reshape(-1).astype(np.int64)
     return Areas(
         [*ids.tolist(), *(f"district/{d.district_id}" for d in districts), city],
         ["h3_8"] * len(ids) + ["district"] * len(districts) + ["city"],
         [None] * len(ids) + [d.name for d in districts] + [None],
-        layers,
-    )
+        layers, piece, np.argsort(piece, kind="stable"), list(np.ascontiguousarray(pieces.T)),
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from models.emissions.bounds import interval
 from models.emissions.factors import GUARD_NAMES
 from models.emissions.flow import MEASURED, Flow
 from models.emissions.rates import OUTPUTS
-from models.emissions.segment import guards_at, main_source, sum_areas
+from models.emissions.segment import guards_at, main_source, of_sums, sums_of
 from models.fluency import LOS_GRADES, fluency_columns
 from models.records import encode
 from streams import emission_text
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BLENDED = 3
 #: A vehicle seen for less of the minute than this says too little, milliseconds.
 LEAST_MS = 10_000
+CO2 = OUTPUTS.index("co2_total")
 _SOURCE_NAMES = {"measured": "measured", "transferred": "transferred", "congested_branch": "fundamental_diagram", "calendar_prior": "prior"}
 
 
@@ -40,43 +41,41 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     known = np.isfinite(result.speed_kmh) & emitter.general
     usual = np.where(emitter.general, emitter.flows.prior((last + 1) * WINDOW_MS), 0.0) * length_km
     inside, whole = areas.sums(np.where(known, usual, 0.0)), areas.sums(usual)
-    expansion = np.maximum(whole / np.where(inside > 0.0, inside, np.inf), 1.0)
+    expansion: F64 = np.maximum(whole / np.where(inside > 0.0, inside, np.inf), 1.0)
     traffic = replace(result.traffic, flow_log_var=result.traffic.flow_log_var * (1.0 - result.transit_share) ** 2)
-    source = result.source.astype(np.int8)
     vkm = result.flow_vph * length_km
     measured = (result.origin >= BLENDED) | (result.source == MEASURED)
     total, covered = areas.sums(vkm), areas.sums(np.where(measured, vkm, 0.0))
-    counts = areas.sums((known | (result.transit_share > 0.0)).astype(np.float64)).astype(np.int64).tolist()
-    co2 = result.emissions.column("co2_total")
     used = np.flatnonzero((r.alone > 0.0).any(axis=0)).tolist()
     fired = np.where(traffic.flow_vph > 0.0, guards_at(traffic.speed_kmh, r.table, used), 0)
-    guards = {name: areas.sums((fired & bit > 0).astype(np.float64)).astype(np.int64).tolist() for bit, name in GUARD_NAMES.items()}
-    out: list[Out] = []
-    common = emitter.common(r, seen, first, last, status)
+    told = known | (result.transit_share > 0.0)
+    bits = max(GUARD_NAMES) * 2
+    by = areas.by_code(fired + told * bits, 2 * bits)
+    counts = np.rint(by[bits:].sum(axis=0)).astype(np.int64)
+    guards = [np.rint(by[[k for k in range(2 * bits) if k & bit]].sum(axis=0)).astype(np.int64).tolist() for bit in GUARD_NAMES]
+    sums = sums_of(result.value, traffic, areas.piece, areas.pieces, areas.order)
     start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
-    for layer in areas.layers:
-        group = np.where(layer.of >= 0, layer.of, layer.size)  # what lies in none is a group of its own, and is dropped
-        stretched = np.append(expansion[layer.begin : layer.begin + layer.size], 1.0)
-        e = sum_areas(result.emissions, traffic, group, layer.size + 1, r.bounds, expansion=stretched)
-        main = main_source(co2, source, group, layer.size + 1)
-        text = emission_text.outputs_text(e.value[:-1], e.lo95[:-1], e.hi95[:-1])
-        for k in range(layer.size):
-            a = layer.begin + k
+    common = emitter.common(r, seen, first, last, status)
+    out: list[Out] = []
+    km, stretch = emission_text.numbers(emission_text.rounded(total * expansion)), emission_text.numbers(np.round(expansion, 6))
+    pct: F64 = 100.0 * covered / np.where(total > 0.0, total, 1.0)
+    share = emission_text.numbers(np.round(pct, 1))
+    fixed = "".join(f',"{name}":%d' for name in GUARD_NAMES.values())[1:]
+    for layer, of in zip(areas.layers, areas.parts, strict=True):
+        mine = range(layer.begin, layer.begin + layer.size)
+        mine_sums = sums.over(of, layer.size)
+        value, lo95, hi95, _ = of_sums(mine_sums, r.bounds, expansion[layer.begin : layer.begin + layer.size])
+        main = main_source(mine_sums.value[CO2])
+        text = emission_text.outputs_text(value, lo95, hi95)
+        for a, source, rates in zip(mine, main, text, strict=True):
             if not counts[a]:
                 continue
-            own = emission_text.fields(
-                {
-                    "area_id": areas.area_id[a], "area_kind": areas.kind[a], "area_name": areas.name[a], "segments": counts[a],
-                    "coverage_expansion": round(float(expansion[a]), 6),
-                    "coverage_pct": round(100.0 * float(covered[a]) / float(total[a]), 1) if total[a] > 0.0 else 0.0,
-                    "vehicle_km_h": float(emission_text.rounded(total[a : a + 1] * expansion[a])[0]), "flow_source": _SOURCE_NAMES[main[k]],
-                    "guards": {name: n[a] for name, n in guards.items()},
-                }
-            )  # fmt: skip
-            value = f"{{{own},{common},{text[k]}}}".encode()
-            out.append(
-                Out(areas.area_id[a].encode(), value, start_ms, f"emission-area:{areas.area_id[a]}:{start_ms}:{end_ms}:{seen.revision}")
+            name, who = areas.area_id[a], emitter.area_texts[a]
+            own = f'{who},"segments":{counts[a]},"coverage_expansion":{stretch[a]},"coverage_pct":{share[a]},"vehicle_km_h":{km[a]}'
+            record = (
+                f'{{{own},"flow_source":"{_SOURCE_NAMES[source]}","guards":{{{fixed % tuple(g[a] for g in guards)}}},{common},{rates}}}'
             )
+            out.append(Out(name.encode(), record.encode(), start_ms, f"emission-area:{name}:{start_ms}:{end_ms}:{seen.revision}"))
     return out
 
 
@@ -87,17 +86,16 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
     known = np.isfinite(speed) & general
     ratio = np.where(known, speed / emitter.free_flow_kmh, 0.0)
     los = np.where(known, fluency_columns(np.round(np.nan_to_num(ratio), 3))[0], len(LOS_GRADES))
-    km = [areas.sums(np.where(general & (los == k), length_km, 0.0)).tolist() for k in range(len(LOS_GRADES) + 1)]
+    km = areas.by_code(los, len(LOS_GRADES) + 1, np.where(general, length_km, 0.0)).tolist()
     vkm = np.where(known, flow.flow_vph * length_km, 0.0)
     vh = np.where(known, flow.density_vpkm * length_km, 0.0)
-    distance, time = areas.sums(vkm), areas.sums(vh)
-    free = areas.sums(vkm / emitter.free_flow_kmh)
-    lost = areas.sums(np.maximum(vh - vkm / emitter.free_flow_kmh, 0.0))
+    free_h = vkm / emitter.free_flow_kmh
+    distance, time, free, lost = (areas.sums(x) for x in (vkm, vh, free_h, np.maximum(vh - free_h, 0.0)))
     origin, confidence = emitter.origin.copy(), emitter.confidence.copy()
     origin[seen.rows], confidence[seen.rows] = seen.estimate.origin, seen.estimate.confidence
     covered = areas.sums(np.where((origin >= BLENDED) | (flow.source == MEASURED), vkm, 0.0))
     sure = areas.sums(vkm * np.where(known, confidence, 0.0))
-    counts = areas.sums(general.astype(np.float64)).astype(np.int64).tolist()
+    counts = emitter.area_counts
     vehicles = areas.distinct(d.segment, d.vehicle)
     start_ms = w * WINDOW_MS
     start, end = rfc3339(start_ms), rfc3339(start_ms + WINDOW_MS)

@@ -23,7 +23,7 @@ from models.emissions.cold import DEFAULT_TEMPERATURE_C
 from models.emissions.fleet import Fleet, fleet_of
 from models.emissions.flow import CREEP_KMH, MEASURED, Flow, urban_of
 from models.emissions.rates import OUTPUTS, STEP_KMH, Conditions
-from models.emissions.segment import Emissions, Traffic, emit
+from models.emissions.segment import Traffic, own_log_var, values
 from models.fusion import Estimate
 from streams import emission_areas, emission_text
 from streams.areas import Areas, areas_of
@@ -43,8 +43,6 @@ PROVISIONAL_MS = 5_000
 CO2 = OUTPUTS.index("co2_total")
 #: Quantiles of 20 and 80 % lie this many standard deviations apart.
 _P20_P80 = 2 * 0.8416212335729143
-#: Segments whose tables of emissions are in hand at once.
-PART = 16_384
 NONE = 0  #: ``models.fusion.ORIGINS``
 
 
@@ -92,12 +90,22 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Transit:
+    """What transit vehicles add, where there are any."""
+
+    at: I64  #: (k,) places in the columns of a result, sorted
+    value: F64  #: (9, k) rates
+    vehicles: F64  #: (k,) how many there were
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Emissions of some segments, with the traffic they come from."""
 
     rows: I64
-    emissions: Emissions
+    value: F64  #: (9, n) in the order of ``OUTPUTS``
     traffic: Traffic  #: of the vehicles that are not transit
+    transit: Transit
     transit_share: F64  #: of co2_total
     flow_vph: F64  #: all vehicles
     flow_log_sd: F64
@@ -128,6 +136,11 @@ class Emitter:
         self.general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
         self.urban: Bool = urban_of(self.flows.road_class)
         self.areas: Areas = areas_of(network, city.name, city.district_polygons)
+        self.area_counts: list[int] = self.areas.sums(self.general.astype(np.float64)).astype(np.int64).tolist()
+        self.area_texts = [  # what records of an area begin with
+            emission_text.fields({"area_id": i, "area_kind": kind, "area_name": name})
+            for i, kind, name in zip(self.areas.area_id, self.areas.kind, self.areas.name, strict=True)
+        ]
         self.crews = Crews()
         self.register = city.powertrain_register
         self.surroundings = Surroundings()
@@ -258,7 +271,7 @@ class Emitter:
         speed = np.where(self.pace_windows > 0, self.pace_windows / np.where(self.pace > 0.0, self.pace, 1.0), np.nan)
         flow = self._flow((w + 1) * WINDOW_MS, speed, seen)
         result = self.result(np.arange(len(speed)), r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
-        shown = np.flatnonzero(np.isfinite(speed) | (result.emissions.value[:, CO2] > 0.0) | (result.transit_share > 0.0))
+        shown = np.flatnonzero(np.isfinite(speed) | (result.value[CO2] > 0.0) | (result.transit_share > 0.0))
         out.add("emission-segment", self._segment_records(result, r, first, w, seen, "final", shown))
         out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen, "final"))
 
@@ -289,7 +302,7 @@ class Emitter:
         vph = np.where(counts, flow.flow_vph, 0.0)
         smooth = self.flows.stretches.speed(rows, vph * self.length_km, density * self.length_km)
         smooth = np.where(density[rows] > 0.0, smooth, pace[rows])
-        share = (r.alone if self.recent.cells else r.together)[self.flows.road_class[rows]]
+        share = r.alone if self.recent.cells else r.together
         hours = windows * WINDOW_MS / 3_600_000
         jammed = flow.jammed[rows]
         speed_var = np.where(jammed, flow.density_log_var[rows] - flow.log_var[rows], self._speed_error(r, seen)[rows] ** 2)
@@ -299,62 +312,55 @@ class Emitter:
         log_var = np.where(counts[rows], flow.log_var[rows], 0.0)
         traffic = Traffic(
             self.length_km[rows], smooth, vph[rows], share, self.urban[rows], log_var, flow.source[rows],
-            density_vpkm=density[rows], extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise),
+            density_vpkm=density[rows], extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise), kind=self.flows.road_class[rows],
         )  # fmt: skip
-        whole, part, transit_vph = self._in_parts(rows, r, traffic, cells, hours)
+        value = values(traffic, r.table)
+        transit, transit_vph = self._transit(rows, r, cells, hours)
+        value[:, transit.at] += transit.value
+        share_of = np.zeros(len(rows))
+        co2 = value[CO2, transit.at]
+        share_of[transit.at] = np.where(co2 > 0.0, transit.value[CO2] / np.where(co2 > 0.0, co2, 1.0), 0.0)
         origin = np.zeros(len(known), np.int64)
         origin[seen.rows] = seen.estimate.origin
         total_vph = vph[rows] + transit_vph
         flow_sd = np.sqrt(flow.log_var[rows] + chance) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
-        return Result(rows, whole, traffic, part, total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows])
+        return Result(
+            rows, value, traffic, transit, share_of, total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows]
+        )
 
-    def _in_parts(
-        self, rows: I64, r: Rates, traffic: Traffic, cells: tuple[I64, I64, I64, I64, I64], hours: float
-    ) -> tuple[Emissions, F64, F64]:
-        """Emissions of ``rows``, transit's share of CO2 and its flow; a part of the rows at a time, since a dozen (n, 9) tables of a whole city do not fit beside each other."""
-        n = len(rows)
-        value, lo95, hi95, own = (np.empty((n, len(OUTPUTS))) for _ in range(4))
-        share, vph = np.empty(n), np.empty(n)
-        guards: dict[str, int] = {}
-        general = None
-        for start in range(0, max(n, 1), PART):
-            part = slice(start, start + PART)
-            general = emit(traffic.part(part), r.table, r.bounds)
-            transit, vehicles, vph[part] = self._transit(rows[part], r, cells, hours)
-            value[part] = general.value + transit
-            of_transit = np.where(value[part] > 0.0, transit / np.where(value[part] > 0.0, value[part], 1.0), 0.0)
-            alone = np.expm1(r.bounds.speed**2 + np.log1p(r.transit_cv2 / np.maximum(vehicles, 1.0)[:, None]))
-            own[part] = np.sqrt(np.log1p((1.0 - of_transit) ** 2 * np.expm1(general.own_log_sd**2) + of_transit**2 * alone))
-            lo95[part], hi95[part] = interval(value[part], np.sqrt(own[part] ** 2 + r.bounds.shared**2))
-            share[part] = of_transit[:, CO2]
-            guards = {name: guards.get(name, 0) + count for name, count in general.guard_count.items()}
-        assert general is not None
-        return Emissions(value, lo95, hi95, r.bounds.shared, own, guards, general.factor_set, general.fleet_mix), share, vph
+    def bounds(self, result: Result, r: Rates, at: I64) -> tuple[F64, F64]:
+        """lo95 and hi95 of some segments of a result, (9, m) each. Tables of all segments of a city do not fit beside each other."""
+        value = result.value[:, at]
+        own_var = own_log_var(result.traffic.of(at)) + r.bounds.speed[:, None] ** 2
+        t = result.transit
+        place = np.minimum(np.searchsorted(t.at, at), max(len(t.at) - 1, 0))
+        here = np.flatnonzero(t.at[place] == at) if len(t.at) else np.empty(0, np.int64)
+        if len(here):
+            total, transit = value[:, here], t.value[:, place[here]]
+            part = np.where(total > 0.0, transit / np.where(total > 0.0, total, 1.0), 0.0)
+            each = np.expm1(r.bounds.speed[:, None] ** 2 + np.log1p(r.transit_cv2[:, None] / np.maximum(t.vehicles[place[here]], 1.0)))
+            own_var[:, here] = np.log1p((1.0 - part) ** 2 * np.expm1(own_var[:, here]) + part**2 * each)
+        return interval(value, np.sqrt(own_var + r.bounds.shared[:, None] ** 2))
 
-    def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[F64, F64, F64]:
-        """Rates of transit vehicles on ``rows`` (m, 9), how many there were, and their flow."""
+    def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[Transit, F64]:
+        """What transit vehicles emit on ``rows``, and their flow, (m,)."""
         segment, time_ms, dist_mm, stream, speed_mms = cells
-        m = len(rows)
-        value, count, vph = np.zeros((m, len(OUTPUTS))), np.zeros(m), np.zeros(m)
         place = np.full(len(self.length_km), -1, np.int64)
-        place[rows] = np.arange(m)
+        place[rows] = np.arange(len(rows))
         inside = place[segment] >= 0
-        if not inside.any():
-            return value, count, vph
-        at, time_ms, dist_mm, stream, speed_mms = (
+        of, time_ms, dist_mm, stream, speed_mms = (
             place[segment[inside]],
             time_ms[inside],
             dist_mm[inside],
             stream[inside],
             speed_mms[inside],
         )
-        urban = self.urban[rows][at].astype(np.int64)
+        urban = self.urban[rows][of].astype(np.int64)
         each = transit_rates(r, stream, urban, (speed_mms * 3.6e-3).astype(np.float64)) * (time_ms / 3_600_000 / hours)[:, None]
-        for p in range(len(OUTPUTS)):
-            value[:, p] = np.bincount(at, each[:, p], m)
-        count[:] = np.bincount(at, minlength=m)
-        vph[:] = np.bincount(at, dist_mm, m) / 1e6 / (np.maximum(self.length_km[rows], 1e-6) * hours)
-        return value, count, vph
+        at, k = np.unique(of, return_inverse=True)
+        value = np.stack([np.bincount(k, each[:, p], len(at)) for p in range(len(OUTPUTS))]).astype(np.float64)
+        vph = np.bincount(of, dist_mm, len(rows)) / 1e6 / (np.maximum(self.length_km[rows], 1e-6) * hours)
+        return Transit(at, value, np.bincount(k, minlength=len(at)).astype(np.float64)), vph
 
     def _quantiles(self, seen: Seen) -> tuple[F64, F64]:
         """Quantiles of 20 and 80 % of every segment's speed, the estimate's own where it says them."""
@@ -407,13 +413,14 @@ class Emitter:
         start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
 
         def make(a: int, b: int) -> list[Out]:
-            return self._texts(result, at[a:b], common, start_ms, f"{start_ms}:{end_ms}:{seen.revision}")
+            return self._texts(result, r, at[a:b], common, start_ms, f"{start_ms}:{end_ms}:{seen.revision}")
 
         return parted(len(at), make) if len(at) else []
 
-    def _texts(self, result: Result, at: I64, common: str, start_ms: int, window: str) -> list[Out]:
+    def _texts(self, result: Result, r: Rates, at: I64, common: str, start_ms: int, window: str) -> list[Out]:
         """Some of these records."""
-        e, rows = result.emissions, result.rows[at].tolist()
+        rows = result.rows[at].tolist()
+        lo95, hi95 = self.bounds(result, r, at)
         vph, spread = result.flow_vph[at], np.exp(Z95 * result.flow_log_sd[at])
         ids = [self.network.segments.segment_id[k] for k in rows]
         v = emission_text.numbers(emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)))
@@ -423,7 +430,7 @@ class Emitter:
         values = emission_text.records(
             [
                 [f'"segment_id":"{self.id_texts[k]}"' for k in rows], [common] * len(ids),
-                emission_text.outputs_text(e.value[at], e.lo95[at], e.hi95[at]),
+                emission_text.outputs_text(result.value[:, at].T, lo95.T, hi95.T),
                 emission_text.quantity("flow_vph", vph, vph / spread, vph * spread),
                 [f'"flow_source":"{FLOW_SOURCES[k]}"' for k in result.source[at].tolist()],
                 [f'"speed_kmh":{x},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],

@@ -56,6 +56,9 @@ _CREEP_GSD = 1.5
 #: Share of a flow source's variance that its segments have in common, by code of ``flow.SOURCES`` (judgement).
 COMMON_SHARE: Final = (0.0, 0.1, 0.2, 0.3)
 
+#: Segments worked on at a time: small enough for the processor's cache.
+_CHUNK = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -100,47 +103,103 @@ def interval(value: Floats, log_sd: Floats) -> tuple[Floats, Floats]:
     return value / spread, value * spread
 
 
-def sum_log_sd(
-    value: Floats,
-    speed_log_sd: Floats,
-    flow_log_var: Floats,
-    source: NDArray[np.int8],
-    group: NDArray[np.intp],
-    groups: int,
-    common_log_sd: Floats | None = None,
-) -> Floats:
-    """Own log standard deviation of sums of segments.
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What adds up of the emissions of segments and of their errors, by group: sums of sums are sums again.
 
-    Independent parts add as variances; the common part of each flow source adds as a standard deviation within the
-    source, and as a variance between sources. A sum of one segment has exactly that segment's own deviation.
-
-    Args:
-        value: (n, P) rates of the segments.
-        speed_log_sd: (P,) or (n, P).
-        flow_log_var: (n,).
-        source: (n,) codes of ``flow.SOURCES``.
-        group: (n,) 0..groups-1.
-        common_log_sd: (n,) a further error that all segments have in common, to different degrees (``creep_log_sd``).
-
-    Returns:
-        (groups, P); 0 where the sum is 0.
-
-    >>> one = sum_log_sd(np.array([[2.0]]), np.array([0.1]), np.array([0.09]), np.array([3], dtype=np.int8), np.array([0]), 1)
-    >>> round(float(one[0, 0]) ** 2, 6)
-    0.1
+    Outputs come first in the tables of segments, (P, n): what is summed lies side by side.
     """
-    share = np.asarray(COMMON_SHARE)[source]
-    common_sd = np.sqrt(share * flow_log_var)
-    independent = np.expm1((flow_log_var * (1.0 - share))[:, None] + speed_log_sd**2)
-    by_source = group * len(SOURCES) + source
-    out = np.zeros((groups, value.shape[1]))
-    for p in range(value.shape[1]):
-        total = np.bincount(group, value[:, p], groups)
-        weight = value[:, p] / np.where(total > 0.0, total, 1.0)[group]  # of each segment in its sum
-        alone = np.bincount(group, weight**2 * independent[:, p], groups)
-        part = np.bincount(by_source, weight, groups * len(SOURCES))
-        sd = np.bincount(by_source, weight * common_sd, groups * len(SOURCES)) / np.where(part > 0.0, part, 1.0)
-        together = (part**2 * np.expm1(sd**2)).reshape(groups, -1).sum(axis=1)
-        creep = np.zeros(groups) if common_log_sd is None else np.bincount(group, weight * common_log_sd, groups)
-        out[:, p] = np.sqrt(np.log1p(alone) + np.log1p(together) + creep**2) * (total > 0.0)
-    return out
+
+    value: Floats  #: (P, S, groups) rates, by code of ``flow.SOURCES``
+    common: Floats  #: the same, times each segment's part of its source's common error
+    square: Floats  #: (P, groups) squares of rates
+    spread: Floats  #: the same, times exp(variance of the logarithm) of each segment's own errors but that of the speed term
+    creep: Floats  #: (P, groups) rates times ``creep_log_sd``
+
+    @classmethod
+    def of(
+        cls, value: Floats, extra_log_var: Floats, flow_log_var: Floats, creep: Floats, source: NDArray[np.int8], group: NDArray[np.intp],
+        groups: int, order: NDArray[np.intp] | None = None,
+    ) -> "Sums":  # fmt: skip
+        """Sums over the segments of each group.
+
+        Args:
+            value: (P, n) rates.
+            extra_log_var: (n,) variance of ln(rate) that is each segment's own, beside that of its flow.
+            flow_log_var: (n,).
+            creep: (n,) a further error that all segments have in common, to different degrees (``creep_log_sd``).
+            source: (n,) codes of ``flow.SOURCES``.
+            group: (n,) 0..groups-1.
+            order: segments sorted by group, where that is known.
+        """
+        n_out = len(value)
+        out = cls(*(np.zeros((n_out, len(SOURCES), groups)) for _ in range(2)), *(np.zeros((n_out, groups)) for _ in range(3)))
+        if order is None:
+            order = np.argsort(group, kind="stable")
+        of = source[order]
+        for code in range(len(SOURCES)):
+            rows = order[of == code]
+            for start in range(0, len(rows), _CHUNK):
+                out._add(rows[start : start + _CHUNK], code, value, extra_log_var, flow_log_var, creep, group)
+        return out
+
+    def _add(
+        self, rows: NDArray[np.intp], code: int, value: Floats, extra_log_var: Floats, flow_log_var: Floats, creep: Floats, group: NDArray[np.intp]
+    ) -> None:  # fmt: skip
+        """Some segments of one source, sorted by group."""
+        at = group[rows]
+        first = np.flatnonzero(np.r_[True, at[1:] != at[:-1]])
+        at, share, flow_var = at[first], COMMON_SHARE[code], flow_log_var[rows]
+        rate = value.take(rows, axis=1)
+
+        def sums(x: Floats) -> Floats:
+            return np.add.reduceat(x, first, axis=1)
+
+        self.value[:, code, at] += sums(rate)
+        if share:
+            self.common[:, code, at] += sums(rate * np.sqrt(share * flow_var))
+        slow = creep[rows]
+        if slow.any():
+            self.creep[:, at] += sums(rate * slow)
+        rate *= rate
+        self.square[:, at] += sums(rate)
+        rate *= np.exp((1.0 - share) * flow_var + extra_log_var[rows])
+        self.spread[:, at] += sums(rate)
+
+    def over(self, group: NDArray[np.intp], groups: int) -> "Sums":
+        """Sums of groups of groups; those numbered -1 are in none."""
+        inside = group >= 0
+
+        def sums(x: Floats) -> Floats:
+            flat = x.reshape(-1, x.shape[-1])
+            rows: Floats = np.stack([np.bincount(group[inside], row[inside], groups) for row in flat]).astype(np.float64)
+            return rows.reshape(*x.shape[:-1], groups)
+
+        return Sums(sums(self.value), sums(self.common), sums(self.square), sums(self.spread), sums(self.creep))
+
+    def total(self) -> Floats:
+        """(P, groups) rates, whatever the source of the flow."""
+        out: Floats = self.value.sum(axis=1)
+        return out
+
+    def own_log_sd(self, speed_log_sd: Floats) -> Floats:
+        """Own log standard deviation of the sums, (P, groups); 0 where the sum is 0.
+
+        Independent parts add as variances; the common part of each flow source adds as a standard deviation within the
+        source, and as a variance between sources. A sum of one segment has exactly that segment's own deviation.
+
+        Args:
+            speed_log_sd: (P,) that of the speed term.
+
+        >>> one = Sums.of(np.array([[2.0]]), np.zeros(1), np.array([0.09]), np.zeros(1), np.array([3], dtype=np.int8), np.array([0]), 1)
+        >>> round(float(one.own_log_sd(np.array([0.1]))[0, 0]) ** 2, 6)
+        0.1
+        """
+        total = self.total()
+        some = np.where(total > 0.0, total, 1.0)
+        alone = np.maximum(np.exp(speed_log_sd**2)[:, None] * self.spread - self.square, 0.0) / some / some
+        part = self.value / some[:, None]
+        sd = self.common / np.where(self.value > 0.0, self.value, 1.0)
+        together = (part**2 * np.expm1(sd**2)).sum(axis=1)
+        out: Floats = np.sqrt(np.log1p(alone) + np.log1p(together) + (self.creep / some) ** 2) * (total > 0.0)
+        return out

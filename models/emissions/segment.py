@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from models.emissions.bounds import Bounds, bounds_of, creep_log_sd, interval, sum_log_sd
+from models.emissions.bounds import Bounds, Sums, bounds_of, creep_log_sd, interval
 from models.emissions.factors import GUARD_NAMES, Floats
 from models.emissions.fleet import composition
 from models.emissions.flow import CREEP_KMH, PRIOR, ROAD_CLASSES, SOURCES
@@ -30,7 +30,7 @@ class Traffic:
     length_km: Floats  #: (n,)
     speed_kmh: Floats  #: (n,) space mean (harmonic), merged to a few hundred metres where segments are short
     flow_vph: Floats  #: (n,) all streams together
-    stream_share: Floats  #: (n, S) or (S,): share of each stream of the rate table in the flow
+    stream_share: Floats  #: (n, S) or (S,): share of each stream of the rate table in the flow; (C, S) with ``kind``
     urban: NDArray[np.bool_]  #: (n,) cold starts count
     flow_log_var: Floats  #: (n,) variance of ln(flow)
     flow_source: NDArray[np.int8]  #: (n,) codes of ``flow.SOURCES``
@@ -38,6 +38,7 @@ class Traffic:
     jam_density_vpkm: Floats | None = None  #: (n,) cap on flow / speed; 140 per km when not given
     speed_sd_kmh: Floats | None = None  #: (n,) spread of vehicles' speeds, for the distribution correction
     extra_log_sd: Floats | None = None  #: (n,) own error on top: an old or inferred speed
+    kind: NDArray[np.intp] | None = None  #: (n,) row of ``stream_share`` that holds for each segment: its streams are looked up as one
 
     def __post_init__(self) -> None:
         n = len(self.length_km)
@@ -56,10 +57,11 @@ class Traffic:
         if not (np.isfinite(self.stream_share).all() and (self.stream_share >= 0.0).all()):
             raise ValueError("traffic: stream_share, expected finite shares >= 0")
 
-    def part(self, which: slice) -> Traffic:
+    def of(self, rows: NDArray[np.intp]) -> Traffic:
         """Some of the segments."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Traffic(**{name: c if c is None or (name == "stream_share" and c.ndim == 1) else c[which] for name, c in columns.items()})
+        shared = self.kind is not None or self.stream_share.ndim == 1
+        return Traffic(**{name: c if c is None or (shared and name == "stream_share") else c[rows] for name, c in columns.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,33 +117,42 @@ def density_of(traffic: Traffic) -> Floats:
     return np.minimum(traffic.flow_vph / np.maximum(traffic.speed_kmh, CREEP_KMH), jam)
 
 
-def _rates(table: Floats, road: NDArray[np.intp], speed_kmh: Floats) -> Floats:
-    """Lookup of one stream: table (2, G, 9) -> (n, 9), linear between grid speeds."""
+def _lookup(flat: Floats, row: NDArray[np.intp], speed_kmh: Floats) -> Floats:
+    """Rates (9, m) from a table (9, rows), of which ``row`` is the one at standstill; linear between grid speeds."""
     at = np.minimum(speed_kmh, TOP_KMH) * (1.0 / STEP_KMH)
     i = np.minimum(at.astype(np.intp), len(GRID_KMH) - 2)
-    w = (at - i)[:, None]
-    flat = table.reshape(-1, table.shape[-1])
-    i += road * table.shape[1]
-    low = flat.take(i, axis=0)
-    high = flat.take(i + 1, axis=0)
+    w = at - i
+    i += row
+    low = flat.take(i, axis=1)
+    i += 1
+    high = flat.take(i, axis=1)
     high -= low
     high *= w
     high += low
     return high
 
 
-def emit(traffic: Traffic, table: RateTable, bounds: Bounds | None = None) -> Emissions:
-    """Emissions of every segment in g/h (MJ/h), with 95 % bounds.
+def values(traffic: Traffic, table: RateTable) -> Floats:
+    """Emissions of every segment in g/h (MJ/h), outputs first: (9, n).
 
     With ``speed_sd_kmh``, R is averaged over speeds at -sqrt(3), 0, +sqrt(3) deviations with weights 1/6, 2/3, 1/6 (Gauss-Hermite).
     """
     n = len(traffic.length_km)
-    b = bounds or bounds_of(table.conditions)
     vehicles = density_of(traffic) * traffic.length_km
-    share = np.broadcast_to(traffic.stream_share, (n, len(table.streams)))
-    road = np.asarray(traffic.urban, dtype=np.intp)
-    used = [s for s in range(len(table.streams)) if share[:, s].any()]
-    value = np.zeros((n, len(OUTPUTS)))
+    row = np.asarray(traffic.urban, dtype=np.intp) * len(GRID_KMH)
+    lookups: list[tuple[Floats, Floats]] = []  #: tables (9, rows) and how many vehicles each holds for
+    if traffic.kind is not None:  # streams of one kind of road are mixed beforehand
+        mixed = np.einsum("cs,sugp->pcug", traffic.stream_share, table.rate).reshape(len(OUTPUTS), -1)
+        row += traffic.kind * (2 * len(GRID_KMH))
+        lookups = [(mixed, vehicles)]
+    else:
+        share = np.broadcast_to(traffic.stream_share, (n, len(table.streams)))
+        lookups = [
+            (np.ascontiguousarray(table.rate[s].reshape(-1, len(OUTPUTS)).T), vehicles * share[:, s])
+            for s in range(len(table.streams))
+            if share[:, s].any()
+        ]
+    value = np.zeros((len(OUTPUTS), n))
     for start in range(0, n, _CHUNK):
         part = slice(start, start + _CHUNK)
         speed = traffic.speed_kmh[part]
@@ -149,18 +160,29 @@ def emit(traffic: Traffic, table: RateTable, bounds: Bounds | None = None) -> Em
         if traffic.speed_sd_kmh is not None:
             away = np.sqrt(3.0) * traffic.speed_sd_kmh[part]
             points = [(np.maximum(speed - away, 0.0), 1.0 / 6.0), (speed, 2.0 / 3.0), (speed + away, 1.0 / 6.0)]
-        for s in used:
-            weight = vehicles[part] * share[part, s]
+        for flat, weight in lookups:
             for at, point in points:
-                rates = _rates(table.rate[s], road[part], at)
-                rates *= (weight * point)[:, None]
-                value[part] += rates
-    own_var = traffic.flow_log_var + creep_log_sd(traffic.speed_kmh) ** 2
-    if traffic.extra_log_sd is not None:
-        own_var = own_var + traffic.extra_log_sd**2
-    own = np.sqrt(own_var[:, None] + b.speed**2)
-    lo95, hi95 = interval(value, np.sqrt(own_var[:, None] + (b.speed**2 + b.shared**2)))
-    return Emissions(value, lo95, hi95, b.shared, own, _count_guards(traffic, table, used), table.factor_set, table.fleet.name)
+                rates = _lookup(flat, row[part], at)
+                rates *= weight[part] * point
+                value[:, part] += rates
+    return value
+
+
+def own_log_var(traffic: Traffic) -> Floats:
+    """Variance of ln(rate) that is each segment's own, that of the speed term left out."""
+    out: Floats = traffic.flow_log_var + creep_log_sd(traffic.speed_kmh) ** 2
+    return out if traffic.extra_log_sd is None else out + traffic.extra_log_sd**2
+
+
+def emit(traffic: Traffic, table: RateTable, bounds: Bounds | None = None) -> Emissions:
+    """Emissions of every segment (``values``), with 95 % bounds."""
+    b = bounds or bounds_of(table.conditions)
+    value = values(traffic, table).T
+    own_var = own_log_var(traffic)[:, None]
+    lo95, hi95 = interval(value, np.sqrt(own_var + (b.speed**2 + b.shared**2)))
+    return Emissions(
+        value, lo95, hi95, b.shared, np.sqrt(own_var + b.speed**2), _count_guards(traffic, table), table.factor_set, table.fleet.name
+    )
 
 
 def guards_at(speed_kmh: Floats, table: RateTable, used: list[int]) -> NDArray[np.uint8]:
@@ -171,7 +193,8 @@ def guards_at(speed_kmh: Floats, table: RateTable, used: list[int]) -> NDArray[n
     return fired
 
 
-def _count_guards(traffic: Traffic, table: RateTable, used: list[int]) -> dict[str, int]:
+def _count_guards(traffic: Traffic, table: RateTable) -> dict[str, int]:
+    used = np.flatnonzero(traffic.stream_share.reshape(-1, len(table.streams)).any(axis=0)).tolist()
     fired = guards_at(traffic.speed_kmh[traffic.flow_vph > 0.0], table, used)
     return {name: int(((fired & bit) > 0).sum()) for bit, name in GUARD_NAMES.items()}
 
@@ -195,25 +218,36 @@ def sum_areas(
         expansion: (groups,) >= 1, vehicle-kilometres of the area over those of its segments; 1 when all are covered.
         expansion_log_sd: log standard deviation per unit of ln(expansion): what is added is a guess.
     """
-    value: Floats = np.stack([np.bincount(group, emissions.value[:, p], groups).astype(np.float64) for p in range(len(OUTPUTS))], axis=1)
-    extra = np.zeros(len(group)) if traffic.extra_log_sd is None else traffic.extra_log_sd
-    speed_sd = np.sqrt(bounds.speed**2 + extra[:, None] ** 2)
-    creep = creep_log_sd(traffic.speed_kmh)
-    own = sum_log_sd(emissions.value, speed_sd, traffic.flow_log_var, traffic.flow_source, group, groups, creep)
+    sums = sums_of(emissions.value.T, traffic, group, groups)
+    value, lo95, hi95, own = of_sums(sums, bounds, expansion, expansion_log_sd)
+    return Emissions(value, lo95, hi95, bounds.shared, own, emissions.guard_count, emissions.factor_set, emissions.fleet_mix)
+
+
+def sums_of(value: Floats, traffic: Traffic, group: NDArray[np.intp], groups: int, order: NDArray[np.intp] | None = None) -> Sums:
+    """What adds up of ``values`` (9, n) of segments, by group; ``order``: segments sorted by group, where that is known."""
+    extra = np.zeros(len(group)) if traffic.extra_log_sd is None else traffic.extra_log_sd**2
+    return Sums.of(value, extra, traffic.flow_log_var, creep_log_sd(traffic.speed_kmh), traffic.flow_source, group, groups, order)
+
+
+def of_sums(
+    sums: Sums, bounds: Bounds, expansion: Floats | None = None, expansion_log_sd: float = 0.3
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Emissions of areas, their bounds and own log standard deviations, (groups, 9) each; the arguments are those of ``sum_areas``."""
+    value, own = sums.total().T, sums.own_log_sd(bounds.speed).T
     if expansion is not None:
         factor = np.maximum(expansion, 1.0)[:, None]
         value = value * factor
         own = np.sqrt(own**2 + (expansion_log_sd * np.log(factor)) ** 2)
     lo95, hi95 = interval(value, np.sqrt(own**2 + bounds.shared**2))
-    return Emissions(value, lo95, hi95, bounds.shared, own, emissions.guard_count, emissions.factor_set, emissions.fleet_mix)
+    return value, lo95, hi95, own
 
 
-def main_source(value: Floats, source: NDArray[np.int8], group: NDArray[np.intp], groups: int) -> list[str]:
-    """``flow_source`` of areas: the one behind most of a value (n,), e.g. of CO2.
+def main_source(by_source: Floats) -> list[str]:
+    """``flow_source`` of areas: the one behind most of a value, e.g. of CO2; (S, groups) sums by source.
 
-    >>> main_source(np.array([1.0, 3.0]), np.array([0, 3], dtype=np.int8), np.array([0, 0]), 1)
+    >>> main_source(np.array([[1.0], [0.0], [0.0], [3.0]]))
     ['calendar_prior']
     """
-    parts = np.stack([np.bincount(group, value * (source == code), groups) for code in range(len(SOURCES))])
-    parts[PRIOR] += 1e-12
-    return [SOURCES[int(code)] for code in parts.argmax(axis=0)]
+    least = np.zeros((len(SOURCES), 1))
+    least[PRIOR] = 1e-12
+    return [SOURCES[code] for code in (by_source + least).argmax(axis=0).tolist()]

@@ -198,3 +198,22 @@ def test_a_record_has_every_output_with_bounds():
     record = emit(traffic([40.0], 300.0), TABLE).record(0)
     assert set(record) == set(OUTPUTS)
     assert all(set(v) == {"value", "lo95", "hi95"} for v in record.values())
+
+
+def test_streams_of_one_kind_of_road_are_looked_up_as_one():
+    speed, kind = np.linspace(0.0, 150.0, 9000), np.arange(9000) % len(flow.ROAD_CLASSES)
+    each = replace(traffic(speed, 300.0), stream_share=segment.stream_shares(kind, TABLE))
+    shares = segment.stream_shares(np.arange(len(flow.ROAD_CLASSES)), TABLE)
+    assert emit(replace(each, stream_share=shares, kind=kind), TABLE).value == pytest.approx(emit(each, TABLE).value, rel=1e-12)
+
+
+def test_sums_of_sums_are_those_of_their_segments():
+    rng = np.random.default_rng(11)
+    n = 20_000
+    t = traffic(rng.uniform(0.0, 60.0, n), rng.uniform(0.0, 900.0, n), source=rng.integers(0, 4, n), extra_log_sd=rng.uniform(0.0, 0.5, n))
+    value, piece, of = segment.values(t, TABLE), rng.integers(0, 300, n), rng.integers(-1, 7, 300)
+    fine = segment.sums_of(value, t, piece, 300, np.argsort(piece, kind="stable"))
+    inside = np.flatnonzero(of[piece] >= 0)
+    direct = segment.sums_of(value[:, inside], t.of(inside), of[piece][inside], 7)
+    for a, b in zip(segment.of_sums(fine.over(of, 7), BOUNDS), segment.of_sums(direct, BOUNDS), strict=True):
+        assert a == pytest.approx(b, rel=1e-9)
