@@ -50,3 +50,23 @@ def test_streets_that_general_traffic_does_not_drive_are_left_alone_and_a_networ
     only[::3] = False
     assert (Balance(NETWORK, only).flows(guess, sd)[::3] == guess[::3]).all()
     assert (Balance(NETWORK, ~GENERAL, BalanceSettings()).flows(guess, sd) == guess).all()
+
+
+def test_flows_are_those_of_least_squares() -> None:
+    rng = np.random.default_rng(5)
+    guess, sd = rng.uniform(50.0, 900.0, len(IDS)), rng.uniform(20.0, 90.0, len(IDS))
+    general = rng.random(len(IDS)) > 0.1
+    b = Balance(NETWORK, general, BalanceSettings(steps=300))
+    ends = np.zeros((b.nodes, len(IDS)))
+    np.add.at(ends, (b.b, np.arange(len(IDS))), general * 1.0)
+    traffic = np.abs(ends).copy()
+    np.add.at(ends, (b.a, np.arange(len(IDS))), general * -1.0)
+    np.add.at(traffic, (b.a, np.arange(len(IDS))), general * 1.0)
+    cfg = b.settings
+    worth = np.where(b.bound, 1.0 / (cfg.share * traffic @ guess / 2.0 + cfg.few_vph) ** 2, 0.0)
+    own = 1.0 / sd**2
+    exact = np.linalg.solve(np.diag(own) + ends.T @ (worth[:, None] * ends), own * guess)
+    exact = np.where(general, np.maximum(exact, LEAST * guess), guess)
+    assert np.allclose(b.flows(guess, sd), exact, rtol=1e-5)
+    nearly = np.abs(Balance(NETWORK, general).flows(guess, sd) - exact) / exact
+    assert np.quantile(nearly, 0.9) < 0.02
