@@ -22,8 +22,8 @@ _USES: Final = (
     frozenset({"rail"}),
     frozenset({"general_traffic", "bus_lane", "rail"}),
 )
-#: Segment pairs beyond which the oldest half of a table is dropped, 16 bytes each.
-_MOST_PAIRS: Final = 4_000_000
+#: Segment pairs beyond which the oldest half of a table is dropped, 20 bytes each.
+_MOST_PAIRS: Final = 3_200_000
 
 
 class Graph:
@@ -83,7 +83,7 @@ class Graph:
                 step = rows.step[entry[at]]
                 has = step != 0
                 previous[at] = np.where(has, entry[at] + step, -1)
-                segment[at] = np.where(has, rows.target[previous[at]], -1)
+                segment[at] = np.where(has, rows.key[previous[at]] % len(self.length_m), -1)
         return segment, previous
 
     def path(self, profile: int, source: int, target: int, reach_m: float) -> list[int] | None:
@@ -112,7 +112,8 @@ class _Table:
         self.used: I64 = np.zeros(n, np.int64)
         self.clock = 0
         self.filled = 1
-        self.target: I32 = np.zeros(1024, np.int32)
+        #: ascending over the whole pool: where the row starts times the number of segments, plus the target; so one search finds a pair
+        self.key: I64 = np.zeros(1024, np.int64)
         self.distance_m: F64 = np.zeros(1024)
         self.step: I32 = np.zeros(1024, np.int32)  #: from here to the place of the segment before, 0: that is the source
         self._lists: dict[int, tuple[list[int], list[int]]] = {}
@@ -124,26 +125,19 @@ class _Table:
         self.clock += 1
         missing = row[self.start[row] == 0]
         if len(missing):
-            wanted = np.unique(missing)
+            rows = np.unique(missing)
             if self.filled > _MOST_PAIRS:
                 self._drop(row)
-            for key in wanted.tolist():
+            for key in rows.tolist():
                 self._add(key)
             # dropping may have taken rows of this very call that were not missing before
             for key in np.unique(row[self.start[row] == 0]).tolist():
                 self._add(key)
         self.used[row] = self.clock
-        low = self.start[row]
-        end = low + self.size[row]
-        high = end.copy()
-        for _ in range(int(self.size[row].max(initial=0)).bit_length()):
-            middle = (low + high) >> 1
-            below = self.target[np.minimum(middle, self.filled - 1)] < target
-            going = low < high
-            low = np.where(below & going, middle + 1, low)
-            high = np.where(below | ~going, high, middle)
-        at = np.minimum(low, self.filled - 1)
-        found = (low < end) & (self.target[at] == target)
+        start = self.start[row]
+        wanted = start * len(self.graph.length_m) + target
+        at = np.minimum(np.searchsorted(self.key[: self.filled], wanted), self.filled - 1)
+        found = (at < start + self.size[row]) & (self.key[at] == wanted)
         return np.where(found, self.distance_m[at], np.inf), np.where(found, at, -1)
 
     def _add(self, key: int) -> None:
@@ -154,14 +148,18 @@ class _Table:
             self._length = self.graph.length_m.tolist()
         target, distance_m, step = _dijkstra(source, *self._lists[profile], self._length, self.bound_m)
         first, last = self.filled, self.filled + len(target)
-        if last > len(self.target):
-            room = max(2 * len(self.target), last)
-            for name in ("target", "distance_m", "step"):
+        if last > len(self.key):
+            room = max(2 * len(self.key), last)
+            for name in ("key", "distance_m", "step"):
                 old = getattr(self, name)
                 new = np.empty(room, old.dtype)
                 new[:first] = old[:first]
                 setattr(self, name, new)
-        self.target[first:last], self.distance_m[first:last], self.step[first:last] = target, distance_m, step
+        self.key[first:last], self.distance_m[first:last], self.step[first:last] = (
+            first * len(self.graph.length_m) + target,
+            distance_m,
+            step,
+        )
         self.start[key], self.size[key], self.filled = first, len(target), last
 
     def _drop(self, keep: I64) -> None:
@@ -173,8 +171,8 @@ class _Table:
         size = self.size[stay]
         start = np.cumsum(size) - size + 1
         at = np.r_[0, np.repeat(self.start[stay] - start, size) + np.arange(1, int(size.sum()) + 1)]
-        for name in ("target", "distance_m", "step"):
-            setattr(self, name, getattr(self, name)[at])
+        self.key = self.key[at] + np.r_[0, np.repeat(start - self.start[stay], size) * len(self.graph.length_m)]
+        self.distance_m, self.step = self.distance_m[at], self.step[at]
         self.start[gone], self.start[stay], self.filled = 0, start, len(at)
 
 
@@ -199,7 +197,7 @@ def _join(segments: Segments, allowed: Bool, rail: Bool) -> tuple[I64, I64]:
     return start, successor
 
 
-def _dijkstra(source: int, start: list[int], successor: list[int], length_m: list[float], bound_m: float) -> tuple[I32, F64, I32]:
+def _dijkstra(source: int, start: list[int], successor: list[int], length_m: list[float], bound_m: float) -> tuple[I64, F64, I32]:
     """One row: targets ascending, metres from the source's end to each target's start, steps in the row to the segment before (0: that is the source).
 
     Ties go to the lower segment index, so that a row does not depend on anything but the network.
@@ -221,7 +219,7 @@ def _dijkstra(source: int, start: list[int], successor: list[int], length_m: lis
     order = sorted(done)
     place = {segment: at for at, segment in enumerate(order)}
     return (
-        np.array(order, np.int32),
+        np.array(order, np.int64),
         np.array([done[s][0] for s in order], np.float64),
         np.array([place[done[s][1]] - place[s] if done[s][1] >= 0 else 0 for s in order], np.int32),
     )
