@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
+import pyarrow as pa
 
 from geo.drawn import DrawnPlacer
 from geo.hmm import HmmSettings
@@ -18,6 +19,7 @@ from models.records import Situation
 from streams.cells import CellSettings, Pieces
 from streams.clean import CleanSettings
 from streams.signals import Signals, SignalSettings
+from streams.texts import json_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Ground:
     def signals(self) -> Signals:
         """Made when a vehicle asks for priority for the first time."""
         return Signals(self.network, self.settings.signals)
+
+    @cached_property
+    def segment_names(self) -> pa.Array:
+        """The name of each segment as a field of a record (``streams/texts.py``)."""
+        return pa.array([f',"segment_id":{json_text(s)}' for s in self.network.segments.segment_id])
 
     @cached_property
     def row_of(self) -> dict[str, int]:

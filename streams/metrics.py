@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
-from streams.outputs import Out, Outputs
+from streams.outputs import Block, Out, Outputs, parts
 
 #: In order of badness; the gauge of a feed's state is the place in this list.
 FEED_STATES = ("ok", "degraded", "stale", "empty", "dead")
@@ -101,7 +101,9 @@ class WorkerMetrics:
         self.latency.labels(city, owner.partition("/")[0]).observe(max(0.0, self._now_s() - log_ms / 1000))
 
     def _positions(self, city: str, outs: Sequence[Out]) -> None:
-        self.matched.labels(city).inc(sum(b'"segment_id":' in o.value for o in outs))
+        for part in parts(outs):
+            n = part.saying('"segment_id":') if isinstance(part, Block) else sum(b'"segment_id":' in o.value for o in part)
+            self.matched.labels(city).inc(n)
 
     def _dead_letters(self, city: str, outs: Sequence[Out]) -> None:
         for o in outs:

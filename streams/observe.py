@@ -32,7 +32,7 @@ from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.notices import Notices
 from streams.outputs import Outputs
 from streams.passages import Passages
-from streams.publish import Where, dead_letters, late_records, positions
+from streams.publish import PositionTexts, Where, dead_letters, late_records, positions
 from streams.routes import Routes
 from streams.sameness import heard_names, names
 from streams.sensors import Sensors
@@ -90,6 +90,7 @@ class Observer:
         self._heard: list[I64] = []  #: slot and period of ingest time, in one number each
         self._cells = concat([])
         self.routes = Routes(self.network.schedule)
+        self.texts = PositionTexts(feed)
 
     # ------------------------------------------------------------------ feeding
 

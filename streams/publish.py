@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-import msgspec
 import numpy as np
+import pyarrow as pa
 
-from connectors.columns import EVENTS, I64, METHODS, Reject, VehicleColumns
+from connectors.columns import EVENTS, I64, METHODS, Reject, Trip, VehicleColumns
 from connectors.envelope import Envelope
 from geo.network import F64, Bool
-from models.clock import rfc3339, rfc3339_column
+from models.clock import rfc3339
 from models.records import DeadLetter, Late, VehiclePosition, encode
-from streams.outputs import Out, outs
+from streams.outputs import Block, Out
+from streams.texts import MOST_KNOWN, Known, instants, integers, join, json_text, numbers, pick
 
 if TYPE_CHECKING:
     from streams.observe import Observer
@@ -42,68 +42,79 @@ class Where:
         return self.offsets[k], index - self.starts[k] + self.firsts[k]
 
 
-#: ``models.records.VehiclePosition`` without its checks, made from columns in its fields' order.
-_Position = msgspec.defstruct(
-    "_Position", [(f.name, Any, None if f.default is msgspec.NODEFAULT else f.default) for f in msgspec.structs.fields(VehiclePosition)],
-    omit_defaults=True, gc=False,
-)  # fmt: skip
-_lines = msgspec.json.Encoder().encode_lines
-_KNOWN = (False, True, None)  #: indexed by 0, 1, -1
-_ON_ROUTE = (None, False, True)  #: not on a shape, on its shape, has left it
+_METHODS = pa.array([None if m == "unknown" else f',"position_method":"{m}"' for m in METHODS])
+_EVENTS = pa.array(EVENTS)
+_EVENT_NAMES = pa.array([f',"event":"{e}"' if k else None for k, e in enumerate(EVENTS)])
+_FLAGS = ("", "false", "true")  #: unknown, no, yes
+#: At a stop, doors open.
+_STANDS = pa.array(["".join(f',"{n}":{v}' for n, v in (("at_stop", a), ("doors_open", d)) if v) for a in _FLAGS for d in _FLAGS])
+_ON_ROUTE = pa.array([None, ',"off_route":false', ',"off_route":true'])  #: not on a shape, on its shape, has left it
+#: Fields of a trip in a position.
+_TRIP = tuple(f for f in Trip.__struct_fields__ if f in VehiclePosition.__struct_fields__)
 
 
-def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F64, on: Bool, off_route: Bool) -> list[Out]:
-    """``vehicle-position`` of the accepted events ``at``; all else are columns over them. This runs for every event of every vehicle, so all of them are encoded at once."""
+class PositionTexts:
+    """What positions say again and again, as JSON."""
+
+    def __init__(self, feed: str) -> None:
+        self.feed = f'","feed":{json_text(feed)}'
+        self.vehicle, self.operator, self.stop = Known(), Known(',"operator":'), Known(',"stop_id":')
+        self._trips: dict[int, tuple[Trip, str]] = {}  #: by identity, which stands as long as the trip is held
+
+    def trips(self, trips: list[Trip]) -> pa.Array:
+        """(n,). A trip is one object for as long as its vehicle is on it (``connectors.columns.Trip``), so its text is made once."""
+        known = self._trips
+        try:
+            return pa.array([known[id(t)][1] for t in trips], pa.string())
+        except KeyError:
+            if len(known) > MOST_KNOWN:
+                known.clear()
+            for t in trips:
+                if id(t) not in known:
+                    told = ((name, getattr(t, name)) for name in _TRIP)
+                    known[id(t)] = t, "".join(f',"{name}":{json_text(value)}' for name, value in told if value is not None)
+            return self.trips(trips)
+
+
+def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F64, on: Bool, off_route: Bool) -> Sequence[Out]:
+    """``vehicle-position`` of the accepted events ``at``; all else are columns over them. This runs for every event of every vehicle, so all of them are encoded at once;
+    ``tests/streams/test_observe.py`` holds them to ``models.records.VehiclePosition``."""
     if not len(at):
         return []
-    feed, segment_ids = o.feed.name, o.network.segments.segment_id
-    rows = at.tolist()
-    event_ms, vehicle, trips = c.event_ms[at], [c.vehicle_id[i] for i in rows], [c.trip[i] for i in rows]
-    values = _lines(
-        list(map(  # a list: msgspec 0.22 never lets go of an iterator that it is given here, nor of all that hangs on it
-            _Position,
-            vehicle, rfc3339_column(event_ms), rfc3339_column(c.ingest_ms[at]), repeat(feed), [c.operator[i] for i in rows],
-            _numbers(c.lat_deg[at], 6), _numbers(c.lon_deg[at], 6), _numbers(c.speed_mps[at], 2), _numbers(np.mod(np.round(c.heading_deg[at], 1), 360.0), 1),
-            [METHODS[m] for m in c.method[at].tolist()],
-            [t.mode for t in trips], [t.route_id for t in trips], [t.direction_id for t in trips], [t.trip_id for t in trips],
-            [t.operating_day for t in trips], [t.start_time for t in trips], [t.headsign for t in trips],
-            _numbers(c.delay_s[at], 0), [c.stop_id[i] for i in rows], [_KNOWN[k] for k in c.at_stop[at].tolist()], [_KNOWN[k] for k in c.doors_open[at].tolist()],
-            _numbers(c.occupancy_pct[at], 1), _numbers(c.odometer_m[at], 1),
-            [segment_ids[k] if k >= 0 else None for k in segment.tolist()], _numbers(np.where(segment >= 0, offset_m, np.nan), 3),
-            [_ON_ROUTE[k] for k in (on + 2 * (off_route & ~on)).tolist()], *_told(c, at, rows), repeat(True if o.simulated else None),
-        ))
-    ).split(b"\n")  # fmt: skip
-    by = (
-        f":{feed}" if o.feed.secondary_to is not None else ""
-    )  # the same vehicle at the same second, told by another feed, is another record
-    times_ms, events = event_ms.tolist(), c.event[at].tolist()
-    ids = [f"vehicle-position:{v}:{ms}:{EVENTS[event]}{by}" for v, ms, event in zip(vehicle, times_ms, events, strict=True)]
-    return outs(map(str.encode, vehicle), values, times_ms, ids)  # the last line ends with a newline: one value more than there are records
-
-
-def _told(c: VehicleColumns, at: I64, rows: list[int]) -> tuple[Iterable[str | None], Iterable[str | None], Iterable[str | None]]:
-    """Event, junction and priority; most messages are positions alone."""
-    if not c.event[at].any():
-        return repeat(None), repeat(None), repeat(None)
-    asked = [c.signal.get(i, ("", None)) for i in rows] if c.signal else [("", None)] * len(rows)
-    return (
-        [EVENTS[e] if e else None for e in c.event[at].tolist()],
-        [junction or None for junction, _ in asked],
-        [priority for _, priority in asked],
+    rows, n, known = at.tolist(), len(at), o.texts
+    vehicles, event_ms, event = [c.vehicle_id[i] for i in rows], c.event_ms[at], c.event[at]
+    times = instants(np.concatenate([event_ms, c.ingest_ms[at]]))
+    lat, lon, speed, heading, delay, occupancy, odometer, offset = numbers(
+        {
+            "lat_deg": c.lat_deg[at],
+            "lon_deg": c.lon_deg[at],
+            "speed_mps": c.speed_mps[at],
+            "heading_deg": np.mod(np.round(c.heading_deg[at], 1), 360.0),
+            "delay_s": c.delay_s[at],
+            "occupancy_pct": c.occupancy_pct[at],
+            "odometer_m": c.odometer_m[at],
+            "offset_m": np.where(segment >= 0, offset_m, np.nan),
+        },
+        (6, 6, 2, 1, 0, 1, 1, 3),
     )
-
-
-def _numbers(column: F64, digits: int) -> list[Any]:
-    """Rounded; None where it is not known."""
-    rounded = np.round(column, digits) + 0.0
-    unknown = np.isnan(rounded)
-    if digits == 0:
-        rounded = np.where(unknown, 0.0, rounded).astype(np.int64)
-    if unknown.any():
-        rounded = rounded.astype(object)
-        rounded[unknown] = None
-    values: list[Any] = rounded.tolist()
-    return values
+    told: tuple[pa.Array | str, ...] = ()
+    if event.any():  # most messages are positions alone
+        told = (_EVENT_NAMES.take(event),)
+        if c.signal:
+            asked = [c.signal.get(i, ("", None)) for i in rows]
+            told += (Known(',"signal_id":').of(j or None for j, _ in asked), Known(',"signal_priority":').of(p for _, p in asked))
+    texts = join(
+        '{"vehicle_id":', known.vehicle.of(vehicles), ',"event_time":"', times[:n], '","ingest_time":"', times[n:], known.feed,
+        known.operator.of([c.operator[i] for i in rows]), lat, lon, speed, heading, _METHODS.take(c.method[at]),
+        known.trips([c.trip[i] for i in rows]), delay, known.stop.of([c.stop_id[i] for i in rows]),
+        _STANDS.take(3 * (c.at_stop[at] + 1) + c.doors_open[at] + 1), occupancy, odometer,
+        pick(o.ground.segment_names, segment), offset, _ON_ROUTE.take((on + 2 * (off_route & ~on)).astype(np.int8)), *told,
+        ',"simulated":true}' if o.simulated else "}",
+    )  # fmt: skip
+    # the same vehicle at the same second, told by another feed, is another record
+    by = "" if o.feed.secondary_to is None else f":{o.feed.name}"
+    keys = pa.array(vehicles, pa.string())
+    return Block(keys, texts, event_ms, join("vehicle-position:", keys, ":", integers(event_ms), ":", _EVENTS.take(event), by))
 
 
 def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], where: Where) -> list[Out]:
@@ -120,7 +131,7 @@ def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], where: 
         ingest = item.ingest_ms if item is not None else envelope.ingest_ms
         offset, index = where.of(r.index)
         n = seen[offset, index] = seen.get((offset, index), -1) + 1
-        record = DeadLetter(
+        told = DeadLetter(
             city=o.city.name,
             feed=o.feed.name,
             topic=o.raw_topic,
@@ -137,7 +148,7 @@ def dead_letters(o: Observer, envelope: Envelope, rejects: list[Reject], where: 
             source_topic=r.source_topic or (item.topic if item is not None else None),
             body_base64=base64.b64encode(body[:BODY_LIMIT]).decode(),
         )
-        out.append(Out(o.feed.name.encode(), encode(record), ingest, f"dead-letter:{o.raw_topic}:{o.partition}:{offset}:{index}:{n}"))
+        out.append(Out(o.feed.name.encode(), encode(told), ingest, f"dead-letter:{o.raw_topic}:{o.partition}:{offset}:{index}:{n}"))
     return out
 
 
@@ -161,7 +172,7 @@ def late(
 ) -> Out:
     """One event that came too late for its window; ``at``: its item."""
     offset, index = where.of(at)
-    record = Late(
+    told = Late(
         city=o.city.name,
         feed=o.feed.name,
         product=product,
@@ -174,4 +185,4 @@ def late(
         offset=offset,
         index=index,
     )
-    return Out(key.encode(), encode(record), event_ms, f"late:{o.raw_topic}:{o.partition}:{offset}:{index}")
+    return Out(key.encode(), encode(told), event_ms, f"late:{o.raw_topic}:{o.partition}:{offset}:{index}")

@@ -12,7 +12,7 @@ from models.archive import METADATA
 from models.arrow import RECORDS as RECORDS
 from models.arrow import arrow_schema as arrow_schema
 from models.arrow import table as table
-from streams.outputs import Out, parts
+from streams.outputs import Out, parts, values
 
 #: Rows of a row group. Groups are cut by count, never by how records arrived, so that the file does not depend on batching.
 GROUP = 50_000
@@ -36,7 +36,7 @@ class ParquetSink:
         waiting = self._waiting.setdefault(product, [])
         self.counts[product] = self.counts.get(product, 0) + len(outs)
         for part in parts(outs):
-            waiting.extend(o.value for o in part if o.value)
+            waiting.extend(filter(None, values(part)))
             while len(waiting) >= GROUP:
                 self._write(product, waiting[:GROUP])
                 del waiting[:GROUP]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -13,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.clock import rfc3339
-from streams.batches import Batch, Batcher, varint
-from streams.outputs import Out
+from streams.batches import Batch, Batcher, varint, varints
+from streams.outputs import Block, Out
 
 CONSTANT = [("ce_specversion", b"1.0"), ("ce_attribution", "© Väylävirasto".encode()), ("empty", b"")]
 TIMES = st.integers(0, 4_102_444_800_000)  # to 2100
@@ -23,6 +25,12 @@ OUTS = st.lists(
     min_size=1,
     max_size=60,
 )
+
+
+def block(outs: list[Out]) -> Block:
+    """The same records as columns; not from the beginning of their buffers, as a slice of others has it."""
+    keys, values, times_ms, ids = zip(Out(b"before", b"this", 0, "one"), *outs, strict=True)
+    return Block(pa.array(keys, pa.binary()), pa.array(values, pa.binary()), np.array(times_ms, np.int64), pa.array(ids, pa.string()))[1:]
 
 
 def read(batch: Batch) -> tuple[DefaultRecordBatch, list[tuple[int, int, bytes, bytes, list[tuple[str, bytes]]]]]:
@@ -48,6 +56,24 @@ def test_what_was_written_is_read_in_order_with_its_headers(outs: list[Out], bat
         for o in outs
     ]
     assert found == wanted
+
+
+@given(OUTS, st.integers(1, 4000))
+def test_columns_give_the_same_bytes_as_single_records(outs: list[Out], batch_bytes: int) -> None:
+    (one,), (other,) = (list(Batcher(CONSTANT).batches(o)) for o in (outs, block(outs)))
+    assert bytes(one._build()) == bytes(other._build())
+    cut, rows = list(Batcher(CONSTANT, batch_bytes).batches(block(outs))), read(one)[1]
+    assert [r[1:] for b in cut for r in read(b)[1]] == [r[1:] for r in rows]
+    assert all(b.record_count() == 1 or len(b._build()) <= batch_bytes + 61 for b in cut)
+
+
+def test_a_block_is_a_sequence_of_its_records() -> None:
+    outs = [Out(b"a", b"1", 1, "x"), Out(b"b", b"", 2, "y"), Out("ä".encode(), b"3", 3, "z")]
+    b = block(outs)
+    assert [*b] == outs == b and len(b) == 3 and b[-1] == b[2] == outs[2]  # noqa: PT018
+    assert b[1:] == outs[1:]
+    assert b.take(np.array([2, 0])) == [outs[2], outs[0]]
+    assert b != outs[1:]
 
 
 @given(OUTS)
@@ -117,3 +143,6 @@ def test_varints_are_those_of_aiokafka(n: int) -> None:
     out = bytearray()
     encode_varint_py(n, out.append)
     assert varint(n) == bytes(out)
+    column, sizes = varints(np.array([5, n, -300]))
+    assert column.to_pylist() == [varint(5), bytes(out), varint(-300)]
+    assert sizes.tolist() == [1, len(out), 2]
