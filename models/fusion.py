@@ -137,6 +137,8 @@ class Estimator:
         self._keep = 0.5 ** (window_s / cfg.half_life_s)
         self._keep_site = 0.5 ** (window_s / cfg.loop_half_life_s)
         self._usual: tuple[F64, F64] | None = None
+        #: Of segments that no evidence reaches: whether the picture was alive, and speed, quantiles, confidence, origin.
+        self._untold: tuple[bool, tuple[F64, F64, F64, F64, I64]] | None = None
         self._at_end = np.clip(1.0 - streets.expected_kmh / streets.running_kmh, 0.0, 1.0)
         self._share()
 
@@ -160,7 +162,27 @@ class Estimator:
         self._share()
         probe, loop = np.zeros(len(self.probes)), np.zeros(len(self.probes))
         probe[obs.segment], loop[obs.loop_segment] = _weight(new), _weight(read)
-        return self._estimate(np.arange(len(self.probes)), self._street, self._ahead, probe, loop, _weight(memory))
+        return self._everywhere(probe, loop, memory)
+
+    def _everywhere(self, probe: F64, loop: F64, memory: C128) -> Estimate:
+        """Estimate of every segment. Those that no evidence reaches are as they were: only the others are worked out anew."""
+        alive = self.network_seen >= self.settings.min_network
+        if self._untold is None or self._untold[0] != alive:
+            zero, none = np.zeros(len(self.probes)), np.zeros(len(self.probes), np.complex128)
+            e = self._estimate(np.arange(len(zero)), none, none, zero, zero, zero, told=False)
+            self._untold = alive, (e.speed_kmh, e.p20_kmh, e.p80_kmh, e.confidence, e.origin)
+        rows = self._told
+        if self._usual is not None:
+            rows = np.union1d(rows, np.flatnonzero(np.isfinite(self._usual[0])))
+        speed, p20, p80, confidence, origin = self._untold[1]
+        zero = np.zeros(len(speed))
+        whole = Estimate(
+            speed.copy(), p20.copy(), p80.copy(), confidence.copy(), origin.copy(), zero, zero.copy(), zero.copy(), np.ones(len(speed))
+        )
+        some = self._estimate(rows, self._street[rows], self._ahead[rows], probe[rows], loop[rows], _weight(memory[rows]))
+        for name in Estimate.__slots__:
+            getattr(whole, name)[rows] = getattr(some, name)
+        return whole
 
     def peek(self, obs: WindowSums) -> tuple[I64, Estimate]:
         """Estimate of the observed segments as if the window ended now; the state stays as it is. What the window tells of their neighbours waits for its end."""
@@ -182,6 +204,7 @@ class Estimator:
         cfg, sums = self.settings, self.probes + self.sites
         self._street = self.streets.pool(sums, cfg.own_reach_m, cfg.own_rounds)
         self._ahead = self.streets.spread(sums, cfg.ahead_reach_m, cfg.ahead_share, cfg.ahead_rounds)
+        self._told = np.flatnonzero((self._street != 0) | (self._ahead != 0))  #: segments that any evidence reaches
 
     def _new(self, obs: WindowSums) -> tuple[C128, C128]:
         """Sums of the window: of vehicles, and of sites."""
@@ -196,10 +219,10 @@ class Estimator:
         weight = np.full(len(at), cfg.loop_weight_s) if obs.loop_worth is None else cfg.loop_weight_s * obs.loop_worth
         return new, _pair(weight * s.running_kmh[at] / speed, weight)
 
-    def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
+    def features(self, rows: I64, street: C128, ahead: C128, *, told: bool = True) -> tuple[tuple[F64, F64, F64, F64], F64]:
         """What the spread depends on (own evidence, log pace ratio ahead, log pace ratio, share of the time at the end), and all evidence and priors, seconds."""
         cfg = self.settings
-        usual, spread = self._usually(rows)
+        usual, spread = self._usually(rows, told=told)
         weight = np.where(np.isnan(spread), cfg.ahead_prior_s, cfg.usual_prior_s)
         prior = (ahead.real + weight * np.exp(usual)) / (ahead.imag + weight)
         pace = np.log((street.real + cfg.own_prior_s * prior) / (street.imag + cfg.own_prior_s))
@@ -207,10 +230,11 @@ class Estimator:
         total = own + cfg.own_prior_s * (1 + prior)
         return (own / total, np.log(prior), pace, self._at_end[rows]), total
 
-    def _estimate(self, rows: I64, street: C128, ahead: C128, probe: F64, loop: F64, memory: F64) -> Estimate:
+    def _estimate(self, rows: I64, street: C128, ahead: C128, probe: F64, loop: F64, memory: F64, *, told: bool = True) -> Estimate:
+        """``told`` false: without what is usual."""
         cfg, s = self.settings, self.streets
-        features, total = self.features(rows, street, ahead)
-        usual, spread = self._usually(rows)
+        features, total = self.features(rows, street, ahead, told=told)
+        usual, spread = self._usually(rows, told=told)
         unusual = features[2] - usual
         square = unusual * unusual
         speed = s.expected_kmh[rows] * np.exp(-usual - unusual * square / (square + cfg.doubt**2))
@@ -236,9 +260,9 @@ class Estimator:
         p80 = speed * np.exp(Z20 * np.maximum(ABOVE.width(*features), least))
         return Estimate(speed, p20, p80, confidence, origin, weights[0], weights[1], weights[2], np.maximum(1 - own, 0.0))
 
-    def _usually(self, rows: I64) -> tuple[F64, F64]:
+    def _usually(self, rows: I64, *, told: bool = True) -> tuple[F64, F64]:
         """ln(pace ratio) that is usual, 0 where not known, and the spread about it, NaN where not known."""
-        if self._usual is None:
+        if self._usual is None or not told:
             return np.zeros(len(rows)), np.full(len(rows), np.nan)
         usual, spread = self._usual[0][rows], self._usual[1][rows]
         known = np.isfinite(usual)

@@ -9,6 +9,7 @@ Pairs of sums travel as complex numbers, vehicle time in the real part and expec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,28 +40,97 @@ class Streets:
     def __len__(self) -> int:
         return len(self.length_m)
 
+    @cached_property
+    def _behind(self) -> _Reverse:
+        """Segments that have each one straight ahead."""
+        return _Reverse(np.arange(len(self)), self.ahead, len(self))
+
+    @cached_property
+    def _feeding(self) -> _Reverse:
+        """Segments from which one may go to each."""
+        return _Reverse(self.link_from, self.link_to, len(self))
+
     def pool(self, sums: C128, reach_m: float, rounds: int) -> C128:
-        """Sums of each segment with those straight ahead, fading by e over ``reach_m`` between the middles of segments."""
-        has = self.ahead >= 0
-        j = np.where(has, self.ahead, 0)
-        weight = np.where(has, np.exp(-(self.length_m + self.length_m[j]) / 2 / reach_m), 0.0)
-        total = sums
+        """Sums of each segment with those straight ahead, fading by e over ``reach_m`` between the middles of segments.
+
+        Most streets of a large network have none, and are not looked at.
+        """
+        rows = self._behind.reach(np.flatnonzero(sums), rounds)
+        place = _places(rows, len(self))
+        ahead = self.ahead[rows]
+        has = ahead >= 0
+        j = np.where(has, ahead, 0)
+        weight = np.where(has, np.exp(-(self.length_m[rows] + self.length_m[j]) / 2 / reach_m), 0.0)
+        to = np.where(has, place[j], len(rows))
+        own = np.append(sums[rows], 0.0)
+        total = own.copy()
         for _ in range(rounds):
-            total = sums + weight * total[j]
-        return total
+            total[:-1] = own[:-1] + weight * total[to]
+        out = np.zeros(len(self), np.complex128)
+        out[rows] = total[:-1]
+        return out
 
     def spread(self, sums: C128, reach_m: float, share: float, rounds: int) -> C128:
         """Sums of each segment with those that one may reach from it, every way out alike, fading likewise and by ``share`` at each step."""
-        if not len(self.link_from):
-            return sums
-        first = np.flatnonzero(np.r_[True, self.link_from[1:] != self.link_from[:-1]])
-        row = self.link_from[first]
-        ways = np.diff(np.r_[first, len(self.link_from)])
-        gap = (self.length_m[self.link_from] + self.length_m[self.link_to]) / 2
+        rows = self._feeding.reach(np.flatnonzero(sums), rounds)
+        begin, end = np.searchsorted(self.link_from, rows), np.searchsorted(self.link_from, rows, "right")
+        ways = end - begin
+        at = np.flatnonzero(ways)
+        ways = ways[at]
+        link = ranges(begin[at], ways)
+        first = np.cumsum(ways) - ways
+        gap = (self.length_m[self.link_from[link]] + self.length_m[self.link_to[link]]) / 2
         weight = share * np.exp(-gap / reach_m) / np.repeat(ways, ways)
-        total = sums
-        for _ in range(rounds):
-            inflow = np.add.reduceat(weight * total[self.link_to], first)
-            total = sums.copy()
-            total[row] += inflow
-        return total
+        to = _places(rows, len(self))[self.link_to[link]]
+        own = np.append(sums[rows], 0.0)
+        total = own.copy()
+        for _ in range(rounds if len(at) else 0):
+            inflow = np.add.reduceat(weight * total[to], first)
+            total = own.copy()
+            total[at] += inflow
+        out = np.zeros(len(self), np.complex128)
+        out[rows] = total[:-1]
+        return out
+
+
+class _Reverse:
+    """For each segment those that lead to it."""
+
+    def __init__(self, origin: I64, to: I64, n: int) -> None:
+        inside = to >= 0
+        order = np.argsort(to[inside], kind="stable")
+        self.origin = origin[inside][order].astype(np.int32)
+        self.begin = np.searchsorted(to[inside][order], np.arange(n + 1)).astype(np.int32)
+
+    def reach(self, rows: I64, steps: int) -> I64:
+        """``rows`` and all that lead to them in so many steps, sorted."""
+        found, mark = np.zeros(len(self.begin) - 1, np.bool_), np.empty(len(self.begin) - 1, np.int32)
+        new = rows
+        found[new] = True
+        for _ in range(steps):
+            begin = self.begin[new].astype(np.int64)
+            before = self.origin[ranges(begin, self.begin[new + 1] - begin)]
+            before = before[~found[before]]
+            if not len(before):
+                break
+            found[before] = True
+            mark[before] = np.arange(len(before))
+            new = before[mark[before] == np.arange(len(before))]  # each once
+        return np.flatnonzero(found)
+
+
+def _places(rows: I64, n: int) -> I64:
+    """Where each of n segments is among ``rows``; behind them if it is not."""
+    out = np.full(n, len(rows), np.int64)
+    out[rows] = np.arange(len(rows))
+    return out
+
+
+def ranges(begin: I64, count: I64) -> I64:
+    """begin[0], begin[0] + 1, ... count[0] of them, then those of begin[1], ...
+
+    >>> ranges(np.array([7, 2]), np.array([2, 3])).tolist()
+    [7, 8, 2, 3, 4]
+    """
+    out: I64 = np.repeat(begin - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
+    return out

@@ -235,3 +235,39 @@ def _after(obs: WindowSums) -> Estimator:
     est = Estimator(row_of_streets(), settings=FusionSettings(min_network=0))
     est.advance(obs)
     return est
+
+
+@settings(deadline=None)
+@given(st.integers(2, 40), st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_sums_reach_as_far_as_if_every_street_were_asked(n: int, told: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    link = np.unique(rng.integers(0, n, (3 * n, 2)), axis=0)
+    ahead = np.where(rng.random(n) < 0.8, rng.integers(0, n, n), -1)
+    streets = dataclasses.replace(
+        row_of_streets(n), ahead=ahead, link_from=link[:, 0], link_to=link[:, 1], length_m=rng.uniform(5.0, 90.0, n)
+    )
+    sums = np.zeros(n, np.complex128)
+    sums[rng.integers(0, n, told)] = 1.0 + 2.0j
+    length = streets.length_m
+    own = total = sums
+    for _ in range(3):
+        own = sums + np.array([0.0 if a < 0 else np.exp(-(length[k] + length[a]) / 80.0) * own[a] for k, a in enumerate(ahead.tolist())])
+        inflow = np.zeros(n, np.complex128)
+        for a, b in link.tolist():
+            inflow[a] += 0.9 * np.exp(-(length[a] + length[b]) / 300.0) / (link[:, 0] == a).sum() * total[b]
+        total = sums + inflow
+    assert np.allclose(streets.pool(sums, 40.0, 3), own, rtol=1e-12, atol=0)
+    assert np.allclose(streets.spread(sums, 150.0, 0.9, 3), total, rtol=1e-12, atol=0)
+
+
+def test_a_street_that_no_evidence_reaches_is_as_it_would_be_worked_out() -> None:
+    e = Estimator(row_of_streets(), settings=FusionSettings(min_network=1))
+    for obs in (NOTHING, seen([6], [9.0]), NOTHING, ALL):
+        whole = e.advance(obs)
+        rows, zero = np.arange(N), np.zeros(N)
+        probe = zero.copy()
+        probe[obs.segment] = 1.0
+        anew = e._estimate(rows, e._street, e._ahead, probe, zero, zero)
+        told = probe > 0
+        for name in ("speed_kmh", "p20_kmh", "p80_kmh", "confidence"):
+            assert getattr(whole, name)[~told].tobytes() == getattr(anew, name)[~told].tobytes()
