@@ -22,7 +22,7 @@ from geo.network import F64, I8, Bool
 from geo.track import NEVER, Tracker
 from models.records import Situation
 from streams import partial as wire
-from streams.cells import NEWEST, WINDOW_MS, Rows, concat, merge
+from streams.cells import NEWEST, WINDOW_MS, Rows, added, concat, merge
 from streams.choice import BUCKET_MS, FRESH_MS
 from streams.clean import impossible
 from streams.crews import CrewNotes, LineNotes
@@ -373,12 +373,11 @@ class Observer:
         told = tuple(wire.HeardRow(ids[h >> 40], h & _PERIOD) for h in heard) + tuple(wire.HeardRow(*n) for n in sorted(self._named))
         self._named = set()
         weather, self._weather, grid, self._grid = tuple(self._weather), [], tuple(self._grid), []
-        all_cells = merge(concat([self._cells, fresh])) if len(fresh.who) else self._cells
-        changed = _member(all_cells, fresh)
+        all_cells, changed = added(self._cells, fresh)
         rows = Rows(all_cells.window[changed], all_cells.segment[changed], all_cells.who[changed], all_cells.sums[changed])
         open_ = (all_cells.window + 1) * WINDOW_MS + self.settings.lateness_ms >= self.log_ms
         self._cells = Rows(all_cells.window[open_], all_cells.segment[open_], all_cells.who[open_], all_cells.sums[open_])
-        self._forget(self.vehicles.forget(self.log_ms, np.unique(self._cells.who)))
+        self._forget(self.vehicles.forget(self.log_ms, self._cells.who))
         who, index = np.unique(rows.who, return_inverse=True)
         return wire.encode(
             wire.Partial(
@@ -504,13 +503,3 @@ def _by(who: I64, slots: I64, values: I64) -> I64:
     """Value of each ``who`` from a column over distinct ``slots``."""
     order = np.argsort(slots)
     return values[order[np.searchsorted(slots[order], who)]]
-
-
-def _member(cells: Rows, fresh: Rows) -> I64:
-    """Rows of ``cells`` (sorted, unique) that also are in ``fresh``."""
-    if not len(fresh.who):
-        return np.empty(0, np.int64)
-    both = np.lexsort((np.r_[cells.who, fresh.who], np.r_[cells.segment, fresh.segment], np.r_[cells.window, fresh.window]))
-    key = [np.r_[a, b][both] for a, b in ((cells.window, fresh.window), (cells.segment, fresh.segment), (cells.who, fresh.who))]
-    same = (key[0][1:] == key[0][:-1]) & (key[1][1:] == key[1][:-1]) & (key[2][1:] == key[2][:-1])
-    return np.sort(np.minimum(both[1:][same], both[:-1][same]))

@@ -105,7 +105,7 @@ class Vehicles:
         if not used.size:
             return []
         old = used[self.heard_ms[used] < log_ms - FORGET_MS]
-        gone = [int(s) for s in np.setdiff1d(old, busy)]
+        gone = [int(s) for s in np.setdiff1d(old, busy)] if old.size else []
         for s in gone:
             del self.slot[self.ids[s]]
             self.ids[s] = ""

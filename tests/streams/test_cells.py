@@ -10,7 +10,23 @@ from hypothesis import strategies as st
 
 from geo import assemble
 from geo.network import Network
-from streams.cells import DIST, DWELL, N_SUMS, NEAR_DIST, NEAR_TIME, NEWEST, STEPS, STILL, TIME, WINDOW_MS, Pieces, Rows, concat, merge
+from streams.cells import (
+    DIST,
+    DWELL,
+    N_SUMS,
+    NEAR_DIST,
+    NEAR_TIME,
+    NEWEST,
+    STEPS,
+    STILL,
+    TIME,
+    WINDOW_MS,
+    Pieces,
+    Rows,
+    added,
+    concat,
+    merge,
+)
 from tests.streams import kit
 
 NET = kit.network()
@@ -216,3 +232,16 @@ def test_merging_is_the_same_in_any_order_and_grouping(drawn: list[tuple[int, in
     keys = list(zip(whole.window.tolist(), whole.segment.tolist(), whole.who.tolist(), strict=True))
     assert keys == sorted(set(keys))
     assert whole.sums[:, :NEWEST].sum() == as_rows(drawn).sums[:, :NEWEST].sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, rows)
+def test_adding_a_few_rows_to_many_is_merging_them(many: list[tuple[int, int, int, int]], few: list[tuple[int, int, int, int]]) -> None:
+    cells, fresh = merge(as_rows(many)), merge(as_rows(few))
+    got, at = added(cells, fresh)
+    want = merge(concat([cells, fresh]))
+    for name in ("window", "segment", "who", "sums"):
+        assert getattr(got, name).tolist() == getattr(want, name).tolist()
+    told = set(zip(fresh.window.tolist(), fresh.segment.tolist(), fresh.who.tolist(), strict=True))
+    every = zip(want.window.tolist(), want.segment.tolist(), want.who.tolist(), strict=True)
+    assert at.tolist() == [k for k, key in enumerate(every) if key in told]
