@@ -280,7 +280,7 @@ class Tracker:
         for lo, hi in pairwise(edges):
             rows = np.flatnonzero((width > lo) & (width <= hi) if hi < edges[-1] else width > lo)
             if rows.size:
-                columns = hi if hi < edges[-1] else int(width[rows].max())
+                columns = int(width[rows].max())
                 foot[rows], dist2[rows] = self._project(
                     base[rows], self.points.first[shape[rows] + 1], spacing[rows], i0[rows], width[rows], columns, east_m[rows], north_m[rows],
                     expected[rows], var[rows], heading[0][rows], heading[1][rows],

@@ -24,6 +24,12 @@ class _Notes(Generic[Row]):
         )  #: by slot of the vehicle, what was sent of it last: when, and what tells it from the next
         self._fresh: list[Row] = []
 
+    def _of(self, slot: I64, told: Bool) -> I64:
+        """Events of the vehicles of which any event, ``told``, says what was not sent: mostly few or none."""
+        some = np.zeros(len(self._sent), np.bool_)
+        some[slot[told]] = True
+        return np.flatnonzero(some[slot])
+
     def take(self) -> tuple[Row, ...]:
         """Rows since the last call."""
         fresh, self._fresh = tuple(self._fresh), []
@@ -49,6 +55,10 @@ class CrewNotes(_Notes[CrewRow]):
         window = event_ms // WINDOW_MS
         share = c.occupancy_pct[rows]
         code = np.where(np.isfinite(share), np.rint(np.nan_to_num(share) * 10), -10).astype(np.int64)
+        some = self._of(slot, (self._sent[slot, 0] != window) | ((code >= 0) & (self._sent[slot, 1] != code)))
+        if not some.size:
+            return
+        rows, slot, event_ms, window, code = rows[some], slot[some], event_ms[some], window[some], code[some]
         order = np.lexsort((event_ms, code >= 0, window, slot))
         last = order[np.flatnonzero(np.r_[(slot[order][1:] != slot[order][:-1]) | (window[order][1:] != window[order][:-1]), True])]
         new = last[(self._sent[slot[last], 0] != window[last]) | ((code[last] >= 0) & (self._sent[slot[last], 1] != code[last]))]
@@ -77,6 +87,10 @@ class LineNotes(_Notes[LineRow]):
         self._sent = _room(self._sent, slot)
         event_ms = c.event_ms[rows]
         when = event_ms // LINE_SLOT_MS
+        some = self._of(slot, (self._sent[slot, 0] != when) | (event_ms < self._sent[slot, 1]))
+        if not some.size:
+            return
+        rows, slot, trip, at_end, event_ms, when = rows[some], slot[some], trip[some], at_end[some], event_ms[some], when[some]
         order = np.lexsort((event_ms, when, slot))
         first = order[np.flatnonzero(np.r_[True, (slot[order][1:] != slot[order][:-1]) | (when[order][1:] != when[order][:-1])])]
         sent = self._sent[slot[first]]

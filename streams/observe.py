@@ -204,13 +204,16 @@ class Observer:
             keep = keep[here]
         window = c.event_ms[keep] // WINDOW_MS
         closed = (window + 1) * WINDOW_MS + self.settings.lateness_ms < c.ingest_ms[keep]
-        kept = keep.tolist()
-        slot, unheard = self.vehicles.slots_of([c.vehicle_id[i] for i in kept], c.ingest_ms[keep])
+        vehicle_id, trips = c.vehicle_id, c.trip
+        if len(keep) < len(c):
+            kept = keep.tolist()
+            vehicle_id, trips = [vehicle_id[i] for i in kept], [trips[i] for i in kept]
+        slot, unheard = self.vehicles.slots_of(vehicle_id, c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
         self._forget(unheard)
         m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
-        m.shape, m.profile, m.counts, m.trip = self.routes.of([c.trip[i] for i in kept])
+        m.shape, m.profile, m.counts, m.trip = self.routes.of(trips)
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)

@@ -10,7 +10,7 @@ from connectors.columns import Trip
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE
 from geo.network import I8, I64, Bool, Schedule
 
-#: Trips that are remembered; then all are looked up anew.
+#: Objects of trips that are remembered; then all are looked up anew.
 MOST = 20_000
 
 
@@ -19,24 +19,37 @@ class Routes:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self._known: dict[Trip, tuple[int, int, bool, int]] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._row: dict[Trip, int] = {}
+        self._row_of_object: dict[int, int] = {}  #: a parser gives events of one trip the same object: its fields are compared once
+        self._objects: list[Trip] = []  #: those objects: while they are here no other one has their identity
+        self._table: I64 = np.empty((0, 4), np.int64)
 
     def of(self, trips: list[Trip]) -> tuple[I64, I8, Bool, I64]:
         """Of each event's trip: shape (-1 none), who may drive where, whether its speed tells of traffic, and a number that tells it from others."""
-        if len(self._known) > MOST:
-            self._known.clear()
-        here: dict[int, tuple[int, int, bool, int]] = {}  # a parser gives events of one trip the same object: its fields are compared once
-        found = []
-        for trip in trips:
-            known = here.get(id(trip))
-            if known is None:
-                known = self._known.get(trip)
-                if known is None:
-                    known = self._known[trip] = self._look_up(trip)
-                here[id(trip)] = known
-            found.append(known)
-        shape, profile, counts, number = zip(*found, strict=True) if found else ((), (), (), ())
-        return np.array(shape, np.int64), np.array(profile, np.int8), np.array(counts, np.bool_), np.array(number, np.int64)
+        if len(self._objects) > MOST:
+            self._forget()
+        rows = list(map(self._row_of_object.get, map(id, trips)))
+        if None in rows:
+            rows = [self._remember(trip) if row is None else row for row, trip in zip(rows, trips, strict=True)]
+        shape, profile, counts, number = self._table[np.array(rows, np.int64)].T
+        return shape, profile.astype(np.int8), counts.astype(np.bool_), number
+
+    def _remember(self, trip: Trip) -> int:
+        """Where in the table a trip is, whose object was not seen before this call."""
+        row = self._row_of_object.get(id(trip))
+        if row is None:
+            row = self._row.get(trip)
+            if row is None:
+                row = self._row[trip] = len(self._row)
+                if row >= len(self._table):
+                    self._table = np.concatenate([self._table, np.zeros((max(64, row), 4), np.int64)])
+                self._table[row] = self._look_up(trip)
+            self._row_of_object[id(trip)] = row
+            self._objects.append(trip)
+        return row
 
     def _look_up(self, trip: Trip) -> tuple[int, int, bool, int]:
         """Only a trip under way follows its shape, and only its driving tells of traffic: before it and after it a vehicle waits where it likes."""

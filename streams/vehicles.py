@@ -25,6 +25,7 @@ class Vehicles:
         self.ids: list[str] = []  #: by slot; "" where free
         self.free: list[int] = []
         self.recent: I64 = np.empty((0, MEMORY), np.int64)  #: event_ms * 32 + event, a ring
+        self.newest: I64 = np.empty(0, np.int64)  #: the largest of them: what is larger needs no search
         self.cursor: I64 = np.empty(0, np.int64)
         self.heard_ms: I64 = np.empty(0, np.int64)  #: log time
         self.last_ms: I64 = np.empty(0, np.int64)  #: newest event time
@@ -68,7 +69,7 @@ class Vehicles:
         return s
 
     def _clear(self, s: int) -> None:
-        self.recent[s] = NEVER
+        self.recent[s] = self.newest[s] = NEVER
         self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
         self.trip[s], self.speed_mps[s], self.unshaped[s] = 0, np.nan, False
         self.doors[s], self.at_stop[s], self.asked_ms[s] = -1, -1, NEVER
@@ -76,6 +77,7 @@ class Vehicles:
     def _grow(self, size: int) -> None:
         more = size - len(self.cursor)
         self.recent = np.concatenate([self.recent, np.full((more, MEMORY), NEVER)])
+        self.newest = np.concatenate([self.newest, np.full(more, NEVER)])
         self.cursor = np.concatenate([self.cursor, np.zeros(more, np.int64)])
         self.heard_ms = np.concatenate([self.heard_ms, np.full(more, NEVER)])
         self.last_ms = np.concatenate([self.last_ms, np.full(more, NEVER)])
@@ -90,13 +92,18 @@ class Vehicles:
     def recall(self, slot: I64, event_ms: I64, event: I8) -> I8:
         """For k distinct slots: NEW (and remembered from now on), DUPLICATE, or TOO_OLD to know."""
         key = event_ms * 32 + event
-        ring = self.recent[slot]
-        seen: Bool = (ring == key[:, None]).any(axis=1)
-        oldest = ring.min(axis=1)  # NEVER while the ring is not full
-        verdict = np.where(seen, DUPLICATE, np.where(key < oldest, TOO_OLD, NEW)).astype(np.int8)
-        new = slot[verdict == NEW]
-        self.recent[new, self.cursor[new]] = key[verdict == NEW]
-        self.cursor[new] = (self.cursor[new] + 1) % MEMORY
+        verdict = np.full(len(slot), NEW, np.int8)
+        before = np.flatnonzero(key <= self.newest[slot])
+        if before.size:
+            ring = self.recent[slot[before]]
+            seen: Bool = (ring == key[before, None]).any(axis=1)
+            oldest = ring.min(axis=1)  # NEVER while the ring is not full
+            verdict[before] = np.where(seen, DUPLICATE, np.where(key[before] < oldest, TOO_OLD, NEW))
+        new = verdict == NEW
+        s, key = slot[new], key[new]
+        self.recent[s, self.cursor[s]] = key
+        self.newest[s] = np.maximum(self.newest[s], key)
+        self.cursor[s] = (self.cursor[s] + 1) % MEMORY
         return verdict
 
     def forget(self, log_ms: int, busy: I64) -> list[int]:
@@ -135,6 +142,7 @@ class Vehicles:
         n = len(self.ids)
         self.slot = {v: s for s, v in enumerate(self.ids) if v}
         self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
+        self.newest = self.recent.max(axis=1)
         self.speed_mps = np.frombuffer(data["speed_mps"], np.float64).copy()
         self.unshaped = np.frombuffer(data["unshaped"], np.bool_).copy()
         for name in ("cursor", "heard_ms", "last_ms", "previous_ms", "trip", "asked_ms"):
