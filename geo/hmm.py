@@ -139,6 +139,12 @@ class FreeMatcher:
         if slot < len(self._t_ms):
             self._at_segment[slot], self._segment[slot], self._cost[slot], self._noise[slot] = -1, -1, np.inf, 0.0
 
+    def last(self, slot: I64) -> tuple[I64, F64]:
+        """Event time (least int64: no path) and odometer (NaN: not reported) of the fixes at which vehicles' paths end, (k,)."""
+        at = np.minimum(slot, len(self._t_ms) - 1)
+        has = (slot < len(self._t_ms)) & (self._at_segment[at] >= 0)
+        return np.where(has, self._t_ms[at], np.iinfo(np.int64).min), np.where(has, self._odometer[at], np.nan)
+
     def export(self, slot: int) -> list[Any]:
         """State of one vehicle as plain numbers in lists; empty without a path. Segments are named by index: valid for this network only."""
         if slot >= len(self._t_ms) or self._at_segment[slot] < 0:

@@ -30,6 +30,7 @@ from streams.cuts import Part, by_slot, merged
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.notices import Notices
+from streams.outages import Ends, Outages, Reading
 from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import PositionTexts, Where, dead_letters, late_records, positions
@@ -44,7 +45,7 @@ from streams.trips import Trips
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 9
+STATE_SCHEMA = 10
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
@@ -65,6 +66,7 @@ class Observer:
         self.tracker = Tracker(ground.matching.points, ground.matching.track)
         self.free = ground.matching.free_matcher()
         self.pieces = ground.pieces
+        self.outages = Outages(self.settings.track.max_gap_s, self.settings.track.max_speed_mps)
         self.sensors = Sensors(ground)
         self.statements = Statements()
         self.notices = Notices(ground.row_of)
@@ -211,8 +213,8 @@ class Observer:
         slot, unheard = self.vehicles.slots_of(vehicle_id, c.ingest_ms[keep])
         self.tracker.grow(len(self.vehicles.cursor))
         self._forget(unheard)
-        m = _Match(closed)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
+        m = _Match(closed, np.isnan(east))
         m.shape, m.profile, m.counts, m.trip = self.routes.of(trips)
         heading = _course(c.heading_deg[keep], c.speed_mps[keep])
         for rows in _rounds(slot):
@@ -269,7 +271,10 @@ class Observer:
         if c.signal:
             asked = asks(c.event[i]) & (verdict == NEW)
             self.vehicles.asked_ms[s[asked]] = np.maximum(self.vehicles.asked_ms[s[asked]], c.event_ms[i[asked]])
-        new = (verdict == NEW) & np.isfinite(east[rows]) & (m.profile[rows] != NOT_ON_STREETS)
+        if m.any_dark:
+            dark = (verdict == NEW) & m.dark[rows] & np.isfinite(c.odometer_m[i])
+            self._read(c, i[dark], s[dark])
+        new = (verdict == NEW) & ~m.dark[rows] & (m.profile[rows] != NOT_ON_STREETS)
         after = c.event_ms[i] > last_ms
         self._locate(c, rows[new & ~after], i[new & ~after], s[new & ~after], east, north, m)
         rows, i, s = rows[new & after], i[new & after], s[new & after]
@@ -282,6 +287,9 @@ class Observer:
         boarding = (doors == 1) | (before_doors == 1) | ((at_stop == 1) & (before_stop == 1))
         arrived = (doors == 1) | ((before_doors != 1) & (at_stop == 1))
         self.vehicles.doors[s], self.vehicles.at_stop[s] = doors, at_stop
+        ends = None
+        if self.outages.readings:
+            ends = Ends((self.tracker.odometer_m[s], c.odometer_m[i]), (before_doors, doors), (before_stop, at_stop))
         other = m.trip[rows] != self.vehicles.trip[s]
         self.vehicles.asked_ms[s[other]] = NEVER
         self.tracker.reset(s[other])  # another trip begins where it begins, also on the same shape
@@ -304,13 +312,24 @@ class Observer:
                 if red is not None:  # doors have the last word
                     red &= (doors[k] == 0) & (before_doors[k] == 0)
                     boarding[k] &= ~red
-                sums = self.pieces.rows(
-                    s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k], red
-                )
-                self._keep_open(sums, s[k], ingest_ms[k])
+                steps = (s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k], red)
+                if ends is not None:
+                    steps = self.outages.cut_steps(*steps, ends.of(k))
+                self._keep_open(self.pieces.rows(*steps), s[k], ingest_ms[k])
+            if ends is not None:
+                self.outages.forget(s[p.on])
         off = np.flatnonzero(~p.on)
         if off.size:
-            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], m)
+            ends = None if ends is None else ends.of(off)
+            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], ends, m)
+
+    def _read(self, c: VehicleColumns, i: I64, s: I64) -> None:
+        """Odometers of vehicles that have lost their position."""
+        tracked_ms = np.where(self.tracker.shape[s] >= 0, self.tracker.t_ms[s], NEVER)
+        fix_ms = np.maximum(tracked_ms, self.free.last(s)[0]).tolist()
+        told = zip(c.event_ms[i].tolist(), c.odometer_m[i].tolist(), c.doors_open[i].tolist(), c.at_stop[i].tolist(), strict=True)
+        for slot, since_ms, what in zip(s.tolist(), fix_ms, told, strict=True):
+            self.outages.note(slot, since_ms, Reading(*what))
 
     def _red(self, s: I64, shape: I64, from_s_mm: I64, event_ms: I64, segment: I64, offset_m: F64) -> Bool | None:
         """Of steps along shapes, those whose vehicle waits for signals if it stands; None: nobody asked. Who has passed the signals asks no more."""
@@ -338,10 +357,22 @@ class Observer:
             m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
 
     def _match_freely(
-        self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, boarding: Bool, before_mps: F64, m: _Match
+        self,
+        c: VehicleColumns,
+        rows: I64,
+        i: I64,
+        s: I64,
+        east: F64,
+        north: F64,
+        boarding: Bool,
+        before_mps: F64,
+        ends: Ends | None,
+        m: _Match,
     ) -> None:
         """Vehicles without a shape, or that have left it."""
         self.vehicles.unshaped[s] = True
+        if ends is not None:
+            ends = ends._replace(odometer_m=(self.free.last(s)[1], c.odometer_m[i]))
         step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows], c.odometer_m[i])
         m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
         t = step.traversals
@@ -356,8 +387,12 @@ class Observer:
             fastest = np.fmax(before_mps, c.speed_mps[i])
             possible = driven <= np.where(np.isnan(fastest), self.settings.track.max_speed_mps, 1.5 * fastest) * seconds + WRONG_WAY_M
             k = (m.counts[rows] & possible)[row]
-            sums = self.pieces.free_rows(t.slot[k], t.segment[k], dist[k], t.t0_ms[k], t.t1_ms[k], boarding[row][k])
-            self._keep_open(sums, s, c.ingest_ms[i])
+            driven_so = (t.slot[k], t.segment[k], dist[k], t.t0_ms[k], t.t1_ms[k], boarding[row][k])
+            if ends is not None:
+                driven_so = self.outages.cut_traversals(row[k], *driven_so, ends)
+            self._keep_open(self.pieces.free_rows(*driven_so), s, c.ingest_ms[i])
+        if ends is not None:  # who may yet go on along its shape needs what it read since
+            self.outages.forget(s[self.tracker.shape[s] < 0])
 
     def _keep_open(self, sums: Rows, slots: I64, ingest_ms: I64) -> None:
         """Keep the contributions whose window was still open when their event was received."""
@@ -393,6 +428,7 @@ class Observer:
 
     def _forget(self, slots: list[int]) -> None:
         self.tracker.forget(np.array(slots, np.int64))
+        self.outages.forget(np.array(slots, np.int64))
         for k in slots:
             self.free.clear(k)
 
@@ -415,7 +451,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(), "trips": self.trips.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(), "trips": self.trips.export(), "outages": self.outages.export(),
             "sides": {} if self.sides is None else self.sides.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
@@ -444,6 +480,7 @@ class Observer:
         self._lines.restore(state["lines"])
         self.passages.restore(state.get("passages", []))
         self.trips.restore(state.get("trips", {}))
+        self.outages.restore(state["outages"])
         if self.sides is not None:
             self.sides.restore(state.get("sides", {}))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:
@@ -458,11 +495,13 @@ class Observer:
 class _Match:
     """What became of each kept event of an envelope, columns (n,)."""
 
-    __slots__ = ("closed", "counts", "off_route", "offset_m", "on", "profile", "segment", "shape", "trip", "verdict")
+    __slots__ = ("any_dark", "closed", "counts", "dark", "off_route", "offset_m", "on", "profile", "segment", "shape", "trip", "verdict")
 
-    def __init__(self, closed: Bool) -> None:
+    def __init__(self, closed: Bool, dark: Bool) -> None:
         n = len(closed)
         self.closed = closed  #: its window was closed when it was received
+        self.dark = dark  #: it has no position
+        self.any_dark = bool(dark.any())
         self.verdict: I8 = np.full(n, -1, np.int8)
         self.shape: I64 = np.full(n, -1, np.int64)
         self.trip: I64 = np.zeros(n, np.int64)

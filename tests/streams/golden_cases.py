@@ -16,10 +16,10 @@ FOLDER = Path(__file__).resolve().parents[1] / "golden" / "observe"
 
 
 def tunnel_gap() -> list[Item]:
-    """A tram of metal walls: no position for 40 s, the odometer runs on."""
+    """A tram of metal walls: no position for 40 s, the odometer runs on; in the dark it stands for 15 s."""
     out = []
     for k in range(121):
-        s = 100.0 + 10.0 * k
+        s = 100.0 + 10.0 * (k - min(max(k - 50, 0), 15))
         dark = 40 <= k < 80
         out.append(
             hfp(

@@ -68,6 +68,7 @@ def storm(seed: int, vehicles: int = 5, seconds: int = 120) -> list[Item]:
         s, speed = float(rng.uniform(0, 800)), float(rng.uniform(0, 14))
         every = int(rng.choice([1, 1, 3, 10]))
         tells = rng.random() < 0.8
+        dark = (int(rng.integers(0, seconds)), int(rng.integers(0, 90)))  # from when, how long
         for k in range(0, seconds, every):
             speed = max(0.0, min(15.0, speed + float(rng.normal(0, 1.5))))
             s += speed * every
@@ -75,10 +76,15 @@ def storm(seed: int, vehicles: int = 5, seconds: int = 120) -> list[Item]:
             place: Any = (east + float(rng.normal(0, 5)), north + float(rng.normal(0, 5)))
             if 50 < k < 85 and kind == 2:
                 place = (east, north + 250.0)
-            if rng.random() < 0.04:
+            if rng.random() < 0.04 or 0 <= k - dark[0] < dark[1]:
                 place = None
             ms = kit.T0 + 1000 * k + int(rng.integers(0, 400))
-            more: dict[str, Any] = {"spd": round(speed, 2) if tells else None, "drst": int(speed < 1.0), "hdg": int(rng.integers(0, 361))}
+            more: dict[str, Any] = {
+                "spd": round(speed, 2) if tells else None,
+                "drst": int(speed < 1.0),
+                "hdg": int(rng.integers(0, 361)),
+                "odo": int(s),
+            }
             if rng.random() < 0.03:
                 more |= {"lat": 24.94, "long": 60.17} if rng.random() < 0.5 else {"spd": 111.0}
             if kind == 6 and k > seconds / 2:
