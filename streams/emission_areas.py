@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from geo.network import F64
 from models.clock import rfc3339
-from models.emission_records import AreaState, EmissionVehicle, KmByLos, Quantity
+from models.emission_records import EmissionVehicle, Quantity
 from models.emissions import tables
 from models.emissions.bounds import interval
 from models.emissions.factors import GUARD_NAMES
@@ -19,9 +20,12 @@ from models.emissions.segment import guards_at, main_source, of_sums, sums_of
 from models.fluency import LOS_GRADES, fluency_columns
 from models.records import encode
 from streams import emission_text
+from streams.areas import Areas
 from streams.cells import WINDOW_MS
+from streams.figures import rounded, significant, texts
 from streams.fleets import CAPACITY, Rates
-from streams.outputs import Out
+from streams.outputs import Block, Out
+from streams.texts import integers, join, pick
 from streams.transit import Driven
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ CO2 = OUTPUTS.index("co2_total")
 _SOURCE_NAMES = {"measured": "measured", "transferred": "transferred", "congested_branch": "fundamental_diagram", "calendar_prior": "prior"}
 
 
-def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen, status: str) -> list[Out]:
+def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates, seen: Seen, status: str) -> Block:
     """``emission-area`` of a minute or a block: sums of its segments, stretched to streets that nothing is known of."""
     areas, length_km = emitter.areas, emitter.length_km
     known = np.isfinite(result.speed_kmh) & emitter.general
@@ -52,41 +56,38 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     bits = max(GUARD_NAMES) * 2
     by = areas.by_code(fired + told * bits, 2 * bits)
     counts = np.rint(by[bits:].sum(axis=0)).astype(np.int64)
-    guards = [np.rint(by[[k for k in range(2 * bits) if k & bit]].sum(axis=0)).astype(np.int64).tolist() for bit in GUARD_NAMES]
+    guards = [np.rint(by[[k for k in range(2 * bits) if k & bit]].sum(axis=0)).astype(np.int64) for bit in GUARD_NAMES]
     sums = sums_of(result.value, traffic, areas.piece, areas.pieces, areas.order)
-    start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
-    common = emitter.common(r, seen, first, last, status)
-    out: list[Out] = []
-    km, stretch = emission_text.numbers(emission_text.rounded(total * expansion)), emission_text.numbers(np.round(expansion, 6))
-    pct: F64 = 100.0 * covered / np.where(total > 0.0, total, 1.0)
-    share = emission_text.numbers(np.round(pct, 1))
-    fixed = "".join(f',"{name}":%d' for name in GUARD_NAMES.values())[1:]
+    tables, sources = [], []
     for layer, of in zip(areas.layers, areas.parts, strict=True):
-        mine = range(layer.begin, layer.begin + layer.size)
-        mine_sums = sums.over(of, layer.size)
-        value, lo95, hi95, _ = of_sums(mine_sums, r.bounds, expansion[layer.begin : layer.begin + layer.size])
-        main = main_source(mine_sums.value[CO2])
-        text = emission_text.outputs_text(value, lo95, hi95)
-        for a, source, rates in zip(mine, main, text, strict=True):
-            if not counts[a]:
-                continue
-            name, who = areas.area_id[a], emitter.area_texts[a]
-            own = f'{who},"segments":{counts[a]},"coverage_expansion":{stretch[a]},"coverage_pct":{share[a]},"vehicle_km_h":{km[a]}'
-            record = (
-                f'{{{own},"flow_source":"{_SOURCE_NAMES[source]}","guards":{{{fixed % tuple(g[a] for g in guards)}}},{common},{rates}}}'
-            )
-            out.append(Out(name.encode(), record.encode(), start_ms, f"emission-area:{name}:{start_ms}:{end_ms}:{seen.revision}"))
-    return out
+        own = sums.over(of, layer.size)
+        tables.append(of_sums(own, r.bounds, expansion[layer.begin : layer.begin + layer.size])[:3])
+        sources += main_source(own.value[CO2])
+    at = np.flatnonzero(counts)
+    value, lo95, hi95 = (np.concatenate(t)[at].T for t in zip(*tables, strict=True))
+    pct: F64 = 100.0 * covered / np.where(total > 0.0, total, 1.0)
+    fired_texts: list[pa.Array | str] = []
+    for name, n in zip(GUARD_NAMES.values(), guards, strict=True):
+        fired_texts += [f'{"," if fired_texts else ""}"{name}":', integers(n[at])]
+    start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
+    keys, named = emitter.area_texts.keys.take(pa.array(at)), emitter.area_texts.named.take(pa.array(at))
+    values = join(
+        "{", named, ',"segments":', integers(counts[at]), ',"coverage_expansion":', texts(np.round(expansion[at], 6)),
+        ',"coverage_pct":', texts(np.round(pct[at], 1)), ',"vehicle_km_h":', significant((total * expansion)[at]),
+        ',"flow_source":"', pa.array([_SOURCE_NAMES[sources[a]] for a in at.tolist()], pa.string()), '","guards":{', *fired_texts, "},",
+        emitter.common(r, seen, first, last, status), *emission_text.quantities(value, lo95, hi95), "}",
+    )  # fmt: skip
+    return Block(keys, values, np.full(len(at), start_ms), join("emission-area:", keys, f":{start_ms}:{end_ms}:{seen.revision}"))
 
 
-def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F64, status: str) -> list[Out]:
+def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F64, status: str) -> Block:
     """``area-state`` of a window; before it is final, what nothing new has been heard of is as it was last."""
     areas = emitter.areas
     general, length_km = emitter.general, emitter.length_km
     known = np.isfinite(speed) & general
     ratio = np.where(known, speed / emitter.free_flow_kmh, 0.0)
     los = np.where(known, fluency_columns(np.round(np.nan_to_num(ratio), 3))[0], len(LOS_GRADES))
-    km = areas.by_code(los, len(LOS_GRADES) + 1, np.where(general, length_km, 0.0)).tolist()
+    km = areas.by_code(los, len(LOS_GRADES) + 1, np.where(general, length_km, 0.0))
     vkm = np.where(known, flow.flow_vph * length_km, 0.0)
     vh = np.where(known, flow.density_vpkm * length_km, 0.0)
     free_h = vkm / emitter.free_flow_kmh
@@ -95,30 +96,53 @@ def states(emitter: Emitter, w: int, seen: Seen, d: Driven, flow: Flow, speed: F
     origin[seen.rows], confidence[seen.rows] = seen.estimate.origin, seen.estimate.confidence
     covered = areas.sums(np.where((origin >= BLENDED) | (flow.source == MEASURED), vkm, 0.0))
     sure = areas.sums(vkm * np.where(known, confidence, 0.0))
-    counts = emitter.area_counts
-    vehicles = areas.distinct(d.segment, d.vehicle)
+    vehicles = np.array(areas.distinct(d.segment, d.vehicle), np.int64)
     start_ms = w * WINDOW_MS
-    start, end = rfc3339(start_ms), rfc3339(start_ms + WINDOW_MS)
-    grades = [*LOS_GRADES, "unknown"][: len(km)]
-    out = []
-    for a, name in enumerate(areas.area_id):
-        if not counts[a]:
-            continue
-        some = distance[a] > 0.0
-        by = dict.fromkeys(("A", "B", "C", "D", "E", "F", "unknown"), 0.0)
-        for k, grade in enumerate(grades):
-            by[grade] = round(by[grade] + km[k][a], 3)
-        record = AreaState(
-            area_id=name, area_kind=areas.kind[a], area_name=areas.name[a], window_start=start, window_end=end, status=status, revision=seen.revision,  # type: ignore[arg-type]
-            km_by_los=KmByLos(**by), coverage_pct=round(100.0 * float(covered[a] / distance[a]), 1) if some else 0.0, vehicles=vehicles[a],
-            segments=counts[a], confidence=round(float(sure[a] / distance[a]), 3) if some else 0.0,
-            travel_time_index=round(max(float(time[a] / free[a]), 0.0), 3) if some else None,
-            vehicle_km_h=round(float(distance[a]), 2) if some else None, delay_veh_h=round(float(lost[a]), 3) if some else None,
-            vehicle_h_h=round(float(time[a]), 3) if some else None,
-            simulated=True if seen.simulated else None,
-        )  # fmt: skip
-        out.append(Out(name.encode(), encode(record), start_ms, f"area-state:{name}:{start_ms}:{seen.revision}"))
-    return out
+    at = np.flatnonzero(emitter.area_counts)
+    some = distance[at] > 0.0
+
+    def share(part: F64, whole: F64, digits: int) -> F64:
+        """Rounded; NaN where there is nothing to be a part of."""
+        ratio: F64 = part[at] / np.where(whole[at] > 0.0, whole[at], 1.0)
+        return np.round(np.where(some, ratio, np.nan), digits).astype(np.float64)
+
+    grades: list[pa.Array | str] = []
+    for name, column in zip((*LOS_GRADES, "unknown"), km, strict=True):
+        grades += [f'{"," if grades else ""}"{name}":', texts(np.round(column[at], 3))]
+    whole = np.ones(len(distance))
+    keys = emitter.area_texts.keys.take(pa.array(at))
+    values = join(
+        "{", emitter.area_texts.kinds.take(pa.array(at)), f',"window_start":"{rfc3339(start_ms)}","window_end":"{rfc3339(start_ms + WINDOW_MS)}"',
+        f',"status":"{status}","revision":{seen.revision},"km_by_los":{{', *grades, '},"coverage_pct":', texts(np.nan_to_num(share(100.0 * covered, distance, 1))),
+        ',"vehicles":', integers(vehicles[at]), ',"segments":', integers(emitter.area_counts[at]), ',"confidence":', texts(np.nan_to_num(share(sure, distance, 3))),
+        *_optional("travel_time_index", np.maximum(share(time, free, 3), 0.0)), *_optional("vehicle_km_h", share(distance, whole, 2)),
+        *_optional("delay_veh_h", share(lost, whole, 3)), *_optional("vehicle_h_h", share(time, whole, 3)),
+        emitter.area_texts.named_last.take(pa.array(at)), ',"simulated":true}' if seen.simulated else "}",
+    )  # fmt: skip
+    return Block(keys, values, np.full(len(at), start_ms), join("area-state:", keys, f":{start_ms}:{seen.revision}"))
+
+
+def _optional(name: str, values: F64) -> tuple[pa.Array, pa.Array]:
+    """A field that is left out where it is NaN, as parts of records."""
+    return pick(pa.array([f',"{name}":']), -np.isnan(values).astype(np.int64)), texts(values)
+
+
+class Texts:
+    """What records of each area say of it."""
+
+    def __init__(self, areas: Areas) -> None:
+        self.keys = pa.array(areas.area_id, pa.string())
+        each = list(zip(areas.area_id, areas.kind, areas.name, strict=True))
+        self.kinds, self.named = (
+            pa.array(
+                [
+                    emission_text.fields({"area_id": i, "area_kind": kind} | ({"area_name": name} if with_name else {}))
+                    for i, kind, name in each
+                ]
+            )
+            for with_name in (False, True)
+        )
+        self.named_last = pa.array([name and "," + emission_text.fields({"area_name": name}) for _, _, name in each], pa.string())
 
 
 def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: str) -> list[Out]:
@@ -144,9 +168,9 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
             lo, hi = interval(one, log_sd)
             low[mine], high[mine] = np.minimum(low[mine], lo), np.maximum(high[mine], hi)
     value, low, high = (
-        emission_text.rounded(value),
-        emission_text.rounded(np.minimum(low, value)),
-        emission_text.rounded(np.maximum(high, value)),
+        rounded(value),
+        rounded(np.minimum(low, value)),
+        rounded(np.maximum(high, value)),
     )
     start_ms, end_ms = w * WINDOW_MS, (w + 1) * WINDOW_MS
     start, end, c, grid_time = rfc3339(start_ms), rfc3339(end_ms), r.conditions, emitter.grid_time(end_ms)
@@ -160,7 +184,7 @@ def vehicles(emitter: Emitter, w: int, d: Driven, r: Rates, seen: Seen, status: 
     three["energy_kwh_km"] = (value[:, energy] / 3.6 / km, low[:, energy] / 3.6 / km, high[:, energy] / 3.6 / km)
     three["co2_total_g_per_passenger_km"] = (value[:, co2] / people, low[:, co2] / people, high[:, co2] / people)
     three["energy_kwh_per_passenger_km"] = (value[:, energy] / 3.6 / people, low[:, energy] / 3.6 / people, high[:, energy] / 3.6 / people)
-    columns = {name: np.column_stack([emission_text.rounded(x) for x in xs]).tolist() for name, xs in three.items()}
+    columns = {name: np.column_stack([rounded(x) for x in xs]).tolist() for name, xs in three.items()}
     out = []
     for k in shown.tolist():
         who, known = d.vehicle_id[k], d.occupancy_pct[k] >= 0.0

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from connectors.cities import City
 from geo.network import F64, I64, Bool, Network
@@ -24,16 +25,18 @@ from models.emissions.fleet import Fleet, fleet_of
 from models.emissions.flow import CREEP_KMH, MEASURED, Flow, urban_of
 from models.emissions.rates import OUTPUTS, STEP_KMH, Conditions
 from models.emissions.segment import Traffic, own_log_var, values
-from models.fusion import Estimate
+from models.fusion import ORIGINS, Estimate
 from streams import emission_areas, emission_text
 from streams.areas import Areas, areas_of
 from streams.cells import WINDOW_MS
+from streams.figures import fixed, significant
 from streams.fleets import Rates, rates
 from streams.flows import Flows, FlowsSettings
-from streams.outputs import Out, Outputs, parted
+from streams.outputs import Block, Out, Outputs, parted
 from streams.partial import Partial, SensorRow
-from streams.states import id_texts
+from streams.states import names_of
 from streams.surroundings import Surroundings
+from streams.texts import join, pick
 from streams.transit import Crews, Driven, Recent, driven
 
 #: ``flow_source`` as segment-state calls it, by code of ``models.emissions.flow.SOURCES``.
@@ -136,11 +139,8 @@ class Emitter:
         self.general: Bool = np.array([r == "general_traffic" for r in s.represents], np.bool_)
         self.urban: Bool = urban_of(self.flows.road_class)
         self.areas: Areas = areas_of(network, city.name, city.district_polygons)
-        self.area_counts: list[int] = self.areas.sums(self.general.astype(np.float64)).astype(np.int64).tolist()
-        self.area_texts = [  # what records of an area begin with
-            emission_text.fields({"area_id": i, "area_kind": kind, "area_name": name})
-            for i, kind, name in zip(self.areas.area_id, self.areas.kind, self.areas.name, strict=True)
-        ]
+        self.area_counts: I64 = np.rint(self.areas.sums(self.general.astype(np.float64))).astype(np.int64)
+        self.area_texts = emission_areas.Texts(self.areas)
         self.crews = Crews()
         self.register = city.powertrain_register
         self.surroundings = Surroundings()
@@ -152,7 +152,7 @@ class Emitter:
         self.settled = False  #: a window has become final since the start: enough is known to speak of areas before the next one does
         self.flow_vph: F64 = np.full(n, np.nan)  #: of the last final window, all vehicles; and where it comes from
         self.flow_source: I64 = np.zeros(n, np.int64)
-        self.id_texts = id_texts(s.segment_id)
+        self.keys, self.names = names_of(s.segment_id)
         self.told = -1  #: the newest window that a provisional round was made of
         self._rates: dict[tuple[Any, ...], Rates] = {}
         self.rates_of(0)
@@ -254,7 +254,7 @@ class Emitter:
         transit = self.recent.flow_vph(end_ms // WINDOW_MS - 1, self.length_km)
         return self.flows.at(end_ms, pace, self._speed_log_sd(seen), stretch, transit, now)
 
-    def _minute(self, w: int, seen: Seen, r: Rates, d: Driven, flow: Flow, speed: F64, out: Outputs, status: str) -> list[Out]:
+    def _minute(self, w: int, seen: Seen, r: Rates, d: Driven, flow: Flow, speed: F64, out: Outputs, status: str) -> Sequence[Out]:
         """Segments with something measured, and vehicles; and what is to be told of areas."""
         stream = self._streams(d, r)
         cells = (d.segment, d.time_ms, d.dist_mm, stream[d.vehicle], np.rint(d.speed_kmh / 3.6 * 1000.0).astype(np.int64)[d.vehicle])
@@ -412,32 +412,27 @@ class Emitter:
         common = self.common(r, seen, first, last, status)
         start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
 
-        def make(a: int, b: int) -> list[Out]:
-            return self._texts(result, r, at[a:b], common, start_ms, f"{start_ms}:{end_ms}:{seen.revision}")
+        def make(a: int, b: int) -> Block:
+            keys = self.keys.take(pa.array(result.rows[at[a:b]]))
+            ids = join("emission-segment:", keys, f":{start_ms}:{end_ms}:{seen.revision}")
+            return Block(keys, self._texts(result, r, at[a:b], common), np.full(b - a, start_ms), ids)
 
         return parted(len(at), make) if len(at) else []
 
-    def _texts(self, result: Result, r: Rates, at: I64, common: str, start_ms: int, window: str) -> list[Out]:
-        """Some of these records."""
-        rows = result.rows[at].tolist()
+    def _texts(self, result: Result, r: Rates, at: I64, common: str) -> pa.Array:
+        """Values of some of these records."""
         lo95, hi95 = self.bounds(result, r, at)
         vph, spread = result.flow_vph[at], np.exp(Z95 * result.flow_log_sd[at])
-        ids = [self.network.segments.segment_id[k] for k in rows]
-        v = emission_text.numbers(emission_text.rounded(np.nan_to_num(result.speed_kmh[at], nan=0.0)))
-        known = np.isfinite(result.speed_kmh[at]).tolist()
-        share = emission_text.numbers(np.round(result.transit_share[at], 3))
-        origin = [_ORIGINS[o] for o in result.origin[at].tolist()]
-        values = emission_text.records(
-            [
-                [f'"segment_id":"{self.id_texts[k]}"' for k in rows], [common] * len(ids),
-                emission_text.outputs_text(result.value[:, at].T, lo95.T, hi95.T),
-                emission_text.quantity("flow_vph", vph, vph / spread, vph * spread),
-                [f'"flow_source":"{FLOW_SOURCES[k]}"' for k in result.source[at].tolist()],
-                [f'"speed_kmh":{x},"speed_origin":"{o}"' if has else "" for x, has, o in zip(v, known, origin, strict=True)],
-                [f'"transit_share":{x}' for x in share],
-            ]
+        known = np.isfinite(result.speed_kmh[at])
+        value, lo95, hi95 = (np.vstack(pair) for pair in ((result.value[:, at], vph), (lo95, vph / spread), (hi95, vph * spread)))
+        speed: tuple[pa.Array | str, ...] = (',"speed_kmh":', significant(np.where(known, result.speed_kmh[at], 0.0)))
+        if not known.all():
+            speed = (pick(pa.array([',"speed_kmh":']), known - 1), pick(speed[1], np.where(known, np.arange(len(at)), -1)))
+        return join(
+            '{"segment_id":"', self.names.take(pa.array(result.rows[at])), '",', common, *emission_text.quantities(value, lo95, hi95, (*OUTPUTS, "flow_vph")),
+            _SOURCE_TEXTS.take(pa.array(result.source[at])), *speed, pick(_ORIGIN_TEXTS, np.where(known, result.origin[at], -1)),
+            ',"transit_share":', fixed(result.transit_share[at], 3), "}",
         )  # fmt: skip
-        return [Out(i.encode(), value, start_ms, f"emission-segment:{i}:{window}") for i, value in zip(ids, values, strict=True)]
 
     # ----------------------------------------------------------------------- state
 
@@ -467,4 +462,5 @@ def transit_rates(r: Rates, stream: I64, urban: I64, speed_kmh: F64) -> F64:
     return out
 
 
-_ORIGINS = ("none", "historical", "inferred", "blended", "measured")
+_ORIGIN_TEXTS = pa.array([f',"speed_origin":"{o}"' for o in ORIGINS])
+_SOURCE_TEXTS = pa.array([f',"flow_source":"{s}"' for s in FLOW_SOURCES])
