@@ -44,7 +44,7 @@ class Graph:
         self.opposite: I64 = np.ascontiguousarray(segments.opposite, np.int64)
         self.rail: Bool = np.array([r == "rail" for r in segments.represents], bool)
         self.allowed: Bool = np.array([[r in uses for r in segments.represents] for uses in _USES], bool).reshape(len(_USES), -1)
-        self.bounds_m = bounds_m
+        self.bounds_m: F64 = np.array(bounds_m)
         self._successors: dict[int, tuple[I64, I64]] = {}
         self._tables = [_Table(self, bound) for bound in bounds_m]
 
@@ -65,8 +65,11 @@ class Graph:
             ``(distance_m, table, entry)``: metres, inf where there is no way within the table; the last two are for ``path``.
         """
         n = len(source)
-        distance_m, entry = np.full(n, np.inf), np.full(n, -1, np.int64)
         table: I8 = np.minimum(np.searchsorted(self.bounds_m, reach_m), len(self.bounds_m) - 1).astype(np.int8)
+        if n and (table == table[0]).all():
+            distance_m, entry = self._tables[table[0]].find(profile, source, target)
+            return distance_m, table, entry
+        distance_m, entry = np.full(n, np.inf), np.full(n, -1, np.int64)
         for number, rows in enumerate(self._tables):
             at = np.flatnonzero(table == number)
             if len(at):
@@ -203,9 +206,10 @@ def _dijkstra(source: int, start: list[int], successor: list[int], length_m: lis
     Ties go to the lower segment index, so that a row does not depend on anything but the network.
     """
     done: dict[int, tuple[float, int]] = {}
+    least: dict[int, float] = {}  #: the shortest way so far: a longer one need not wait for its turn
     heap: list[tuple[float, int, int]] = []
-    for index in range(start[source], start[source + 1]):
-        heappush(heap, (0.0, successor[index], -1))
+    for segment in successor[start[source] : start[source + 1]]:
+        heappush(heap, (0.0, segment, -1))
     while heap:
         distance_m, segment, before = heappop(heap)
         if segment in done:
@@ -213,9 +217,10 @@ def _dijkstra(source: int, start: list[int], successor: list[int], length_m: lis
         done[segment] = (distance_m, before)
         onward_m = distance_m + length_m[segment]
         if onward_m <= bound_m:
-            for index in range(start[segment], start[segment + 1]):
-                if successor[index] not in done:
-                    heappush(heap, (onward_m, successor[index], segment))
+            for onward in successor[start[segment] : start[segment + 1]]:
+                if onward_m <= least.get(onward, bound_m):
+                    least[onward] = onward_m
+                    heappush(heap, (onward_m, onward, segment))
     order = sorted(done)
     place = {segment: at for at, segment in enumerate(order)}
     return (

@@ -199,7 +199,7 @@ class FreeMatcher:
         k, s = len(slot), self.settings
         if not (np.isfinite(east_m).all() and np.isfinite(north_m).all()):
             raise ValueError("fixes to match have positions that are not finite")
-        if k and (slot.min() < 0 or len(np.unique(slot)) != k):
+        if k and (slot.min() < 0 or (np.diff(np.sort(slot)) == 0).any()):
             raise ValueError("slots of one call must be distinct and >= 0")
         if k and slot.max() >= len(self._t_ms):
             self._room(int(slot.max()) + 1)
@@ -295,7 +295,7 @@ class FreeMatcher:
         cost = 0.5 * off * off * weight[near.point] + kappa[near.point] * turned + s.early_cost * (near.offset_m <= 0.0)
         order = np.lexsort((near.segment, cost, near.point))
         point = near.point[order]
-        rank = np.arange(len(point)) - np.searchsorted(point, point, "left")
+        rank = np.arange(len(point)) - np.searchsorted(point, np.arange(k))[point]
         few = rank < s.candidates
         order, point, rank = order[few], point[few], rank[few]
         shape = (k, s.candidates)

@@ -118,11 +118,13 @@ class Nearby:
         segment = self._segment[piece]
         if len(kept):
             # the nearest piece of each segment; the first of equals
-            new = np.r_[True, (point[1:] != point[:-1]) | (segment[1:] != segment[:-1])]
+            new = np.ones(len(kept), np.bool_)
+            new[1:] = (point[1:] != point[:-1]) | (segment[1:] != segment[:-1])
             start = np.flatnonzero(new)
             group = np.cumsum(new) - 1
             nearest = np.flatnonzero(square == np.minimum.reduceat(square, start)[group])
-            nearest = nearest[np.r_[True, group[nearest][1:] != group[nearest][:-1]]]
+            group = group[nearest]
+            nearest = nearest[np.concatenate([[True], group[1:] != group[:-1]])]
             point, piece, along, square, segment = point[nearest], piece[nearest], along[nearest], square[nearest], segment[nearest]
         return Near(point, segment, self._along[piece] + along, np.sqrt(square), self._toward_east[piece], self._toward_north[piece])
 
