@@ -98,13 +98,30 @@ class Pieces:
         self.segment: I64 = np.concatenate(segment or none)
         self.offset_mm: I64 = np.concatenate(offset or none)
         self.near: Bool = np.concatenate(near or none).astype(np.bool_)
+        self._next_mm: I64 = np.append(self.start_mm[1:], np.iinfo(np.int64).max)  #: where the next piece begins
 
-    def place(self, shape: I64, s_mm: I64) -> tuple[I64, I64]:
-        """Segment (-1: a gap of the shape) and offset in mm of positions on shapes."""
+    def find(self, shape: I64, s_mm: I64, guess: I64 | None = None) -> I64:
+        """The last piece that begins at or before positions on shapes; the first of all before any begins; 0 where there is none at all.
+
+        ``guess``: where each may be, any piece: one that is right saves a search, which costs more than all else of a step.
+        """
+        return self._find(self.base_mm[shape] + s_mm, guess) if len(self.start_mm) else np.zeros(len(s_mm), np.int64)
+
+    def _find(self, at: I64, guess: I64 | None) -> I64:
+        if guess is None:
+            return np.maximum(np.searchsorted(self.start_mm, at, side="right") - 1, 0)
+        wrong = np.flatnonzero((at < self.start_mm[guess]) | (at >= self._next_mm[guess]))
+        if wrong.size:
+            guess = guess.copy()
+            guess[wrong] = self._find(at[wrong], None)
+        return guess
+
+    def place(self, shape: I64, s_mm: I64, guess: I64 | None = None) -> tuple[I64, I64]:
+        """Segment (-1: a gap of the shape) and offset in mm of positions on shapes. ``guess``: as for ``find``."""
         if not len(self.start_mm):
             return np.full(len(s_mm), -1), np.zeros(len(s_mm), np.int64)
         at = self.base_mm[shape] + s_mm
-        i = np.maximum(np.searchsorted(self.start_mm, at, side="right") - 1, 0)
+        i = self._find(at, guess)
         inside = (at >= self.start_mm[i]) & (at <= self.end_mm[i])
         return np.where(inside, self.segment[i], -1), np.where(inside, self.offset_mm[i] + at - self.start_mm[i], 0)
 
@@ -128,10 +145,11 @@ class Pieces:
         boarding: Bool,
         arrived: Bool | None = None,
         red: Bool | None = None,
+        guess: I64 | None = None,
     ) -> Rows:
         """Contributions of n steps: from s0 at t0 to s1 >= s0 at t1 > t0, at even speed in between.
 
-        ``red``: who stands in this step waits for signals, not at a stop, also within a stop's zone; None: nobody.
+        ``red``: who stands in this step waits for signals, not at a stop, also within a stop's zone; None: nobody. ``guess``: as for ``find``.
         A long step of a bus that boards is two: it drives to its stop and stands (``arrived``: it boards at the end of the step), or stands and pulls away.
 
         Distance and time of a step are shared out over the pieces it crosses so that the shares add up to the whole, to the millimetre and millisecond;
@@ -141,18 +159,24 @@ class Pieces:
             stands = self._stands(s1_mm - s0_mm, t1_ms - t0_ms, boarding)
             if stands.any():
                 at_end = stands * arrived
-                drive = self.rows(who, shape, s0_mm, s1_mm, t0_ms + stands - at_end, t1_ms - at_end, boarding & (stands == 0), red=red)
+                drive = self.rows(
+                    who, shape, s0_mm, s1_mm, t0_ms + stands - at_end, t1_ms - at_end, boarding & (stands == 0), red=red, guess=guess
+                )
                 k = np.flatnonzero(stands)
                 where, since = np.where(arrived, s1_mm, s0_mm)[k], np.where(arrived, t1_ms - stands, t0_ms)[k]
                 return concat([drive, self.rows(who[k], shape[k], where, where, since, since + stands[k], boarding[k])])
+        if not len(self.start_mm):
+            return concat([])
         g0, g1 = self.base_mm[shape] + s0_mm, self.base_mm[shape] + s1_mm
-        first = np.searchsorted(self.end_mm, g0, side="right")
-        if len(self.end_mm):  # who stands where a shape or a piece before a gap ends stands on that piece
-            before = np.maximum(first - 1, 0)
-            after = np.minimum(first, len(self.end_mm) - 1)
-            at_end = (g0 == g1) & (self.end_mm[before] == g0) & (self.start_mm[after] != g0)
-            first = np.where(at_end, before, first)
-        last = np.maximum(np.searchsorted(self.start_mm, g1, side="left") - 1, first)
+        first = self._find(g0, guess)
+        first = first + (self.end_mm[first] <= g0)  # the first piece that ends behind it
+        # who stands where a shape or a piece before a gap ends stands on that piece
+        before = np.maximum(first - 1, 0)
+        after = np.minimum(first, len(self.end_mm) - 1)
+        at_end = (g0 == g1) & (self.end_mm[before] == g0) & (self.start_mm[after] != g0)
+        first = np.where(at_end, before, first)
+        last = self._find(g1, guess)
+        last = np.maximum(last - (self.start_mm[last] == g1), first)  # the last piece that begins before it
         count = last - first + 1
         step = np.repeat(np.arange(len(who)), count)
         piece = np.arange(len(step)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)

@@ -300,8 +300,9 @@ class Observer:
         )
         m.on[rows], m.off_route[rows] = p.on, p.off_route
         if p.on.any():
-            on = rows[p.on]
-            segment, offset_mm = self.pieces.place(p.shape[p.on], p.s_mm[p.on])
+            on, near = rows[p.on], self.vehicles.piece
+            near[s[p.on]] = piece = self.pieces.find(p.shape[p.on], p.s_mm[p.on], near[s[p.on]])
+            segment, offset_mm = self.pieces.place(p.shape[p.on], p.s_mm[p.on], piece)
             m.segment[on], m.offset_m[on] = segment, offset_mm / 1000.0
             for k in s[p.on & self.vehicles.unshaped[s]].tolist():
                 self.free.clear(k)
@@ -315,7 +316,7 @@ class Observer:
                 steps = (s[k], p.shape[k], p.from_s_mm[k], p.s_mm[k], p.from_t_ms[k], event_ms[k], boarding[k], arrived[k], red)
                 if ends is not None:
                     steps = self.outages.cut_steps(*steps, ends.of(k))
-                self._keep_open(self.pieces.rows(*steps), s[k], ingest_ms[k])
+                self._keep_open(self.pieces.rows(*steps, guess=near[steps[0]]), s[k], ingest_ms[k])
             if ends is not None:
                 self.outages.forget(s[p.on])
         off = np.flatnonzero(~p.on)

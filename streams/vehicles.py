@@ -32,6 +32,9 @@ class Vehicles:
         self.previous_ms: I64 = np.empty(0, np.int64)  #: event time of the last event received
         self.trip: I64 = np.empty(0, np.int64)  #: number of the trip of the last fix
         self.speed_mps: F64 = np.empty(0)  #: as reported with the last fix
+        self.piece: I64 = np.empty(
+            0, np.int64
+        )  #: of the last place on a shape (``Pieces.find``): a guess for the next, so it is in no snapshot
         self.unshaped: Bool = np.empty(0, np.bool_)  #: matched without a shape
         self.doors: I8 = np.empty(0, np.int8)
         self.at_stop: I8 = np.empty(0, np.int8)
@@ -71,7 +74,7 @@ class Vehicles:
     def _clear(self, s: int) -> None:
         self.recent[s] = self.newest[s] = NEVER
         self.cursor[s], self.heard_ms[s], self.last_ms[s], self.previous_ms[s] = 0, NEVER, NEVER, NEVER
-        self.trip[s], self.speed_mps[s], self.unshaped[s] = 0, np.nan, False
+        self.trip[s], self.speed_mps[s], self.piece[s], self.unshaped[s] = 0, np.nan, 0, False
         self.doors[s], self.at_stop[s], self.asked_ms[s] = -1, -1, NEVER
 
     def _grow(self, size: int) -> None:
@@ -84,6 +87,7 @@ class Vehicles:
         self.previous_ms = np.concatenate([self.previous_ms, np.full(more, NEVER)])
         self.trip = np.concatenate([self.trip, np.zeros(more, np.int64)])
         self.speed_mps = np.concatenate([self.speed_mps, np.full(more, np.nan)])
+        self.piece = np.concatenate([self.piece, np.zeros(more, np.int64)])
         self.unshaped = np.concatenate([self.unshaped, np.zeros(more, np.bool_)])
         self.doors = np.concatenate([self.doors, np.full(more, -1, np.int8)])
         self.at_stop = np.concatenate([self.at_stop, np.full(more, -1, np.int8)])
@@ -142,7 +146,7 @@ class Vehicles:
         n = len(self.ids)
         self.slot = {v: s for s, v in enumerate(self.ids) if v}
         self.recent = np.frombuffer(data["recent"], np.int64).reshape(n, MEMORY).copy()
-        self.newest = self.recent.max(axis=1)
+        self.newest, self.piece = self.recent.max(axis=1), np.zeros(n, np.int64)
         self.speed_mps = np.frombuffer(data["speed_mps"], np.float64).copy()
         self.unshaped = np.frombuffer(data["unshaped"], np.bool_).copy()
         for name in ("cursor", "heard_ms", "last_ms", "previous_ms", "trip", "asked_ms"):

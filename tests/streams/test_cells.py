@@ -245,3 +245,32 @@ def test_adding_a_few_rows_to_many_is_merging_them(many: list[tuple[int, int, in
     told = set(zip(fresh.window.tolist(), fresh.segment.tolist(), fresh.who.tolist(), strict=True))
     every = zip(want.window.tolist(), want.segment.tolist(), want.who.tolist(), strict=True)
     assert at.tolist() == [k for k, key in enumerate(every) if key in told]
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.data())
+def test_a_guess_where_a_vehicle_is_changes_nothing_whatever_it_is(drawn: list[tuple[int, int, int, int, int, bool]], data: Any) -> None:
+    for net in (NET, gappy()):
+        pieces = Pieces(net)
+        ends = np.diff(np.append(pieces.base_mm, pieces.end_mm[-1] + 1000)) - 1
+        shape, s0, ds, t, dt, boarding = (np.array(x) for x in zip(*drawn, strict=True))
+        shape %= len(ends)
+        if data.draw(st.booleans()):  # exactly where pieces begin and end
+            at = data.draw(
+                st.lists(st.sampled_from([*pieces.start_mm.tolist(), *pieces.end_mm.tolist()]), min_size=len(s0), max_size=len(s0))
+            )
+            shape = np.searchsorted(pieces.base_mm, at, side="right") - 1
+            s0 = np.array(at) - pieces.base_mm[shape]
+        s0 = np.minimum(s0, ends[shape])
+        s1, t1 = np.minimum(s0 + ds, ends[shape]), t + dt
+        guess = np.array(data.draw(st.lists(st.integers(0, len(pieces.start_mm) - 1), min_size=len(s0), max_size=len(s0))))
+        before = guess.copy()
+        assert pieces.find(shape, s1, guess).tolist() == pieces.find(shape, s1).tolist()
+        for a, b in zip(pieces.place(shape, s1, guess), pieces.place(shape, s1), strict=True):
+            assert a.tolist() == b.tolist()
+        step = (np.arange(len(s0)), shape, s0, s1, t, t1, boarding)
+        for arrived in (None, boarding):
+            got, want = pieces.rows(*step, arrived, guess=guess), pieces.rows(*step, arrived)
+            for name in ("window", "segment", "who", "sums"):
+                assert getattr(got, name).tolist() == getattr(want, name).tolist()
+        assert guess.tolist() == before.tolist()
