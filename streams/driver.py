@@ -19,7 +19,7 @@ from streams import partial as wire
 from streams.fuse import Fuser
 from streams.observe import Observer
 from streams.offline import FLUSH_MS
-from streams.outputs import Out, Outputs
+from streams.outputs import Outputs, since
 from streams.snapshots import Snapshot
 
 log = logging.getLogger(__name__)
@@ -171,9 +171,7 @@ class FuseStep:
             self._quiet_ms = max(self._quiet_ms, p.watermark_ms + FAST_MS)
         out = self.fuser.feed(p, offset)
         if self._quiet_ms:
-            kept: dict[str, Sequence[Out]] = {
-                p: [o for o in outs if p not in OF_WINDOWS or o.time_ms >= self._quiet_ms] for p, outs in out.records.items()
-            }
+            kept = {p: since(outs, self._quiet_ms) if p in OF_WINDOWS else outs for p, outs in out.records.items()}
             out.records = {p: outs for p, outs in kept.items() if outs}
         return out
 

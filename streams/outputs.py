@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -115,6 +116,17 @@ class Parted(Records):
     def __add__(self, other: Sequence[Out]) -> Parted:
         return _chained(self, other)
 
+    def since(self, time_ms: int) -> Parted:
+        """Those that are not older. Times of what is made at once are in order, mostly of one window: its ends are looked at first."""
+        out = Parted(0, lambda _a, _b: [])
+        for n, make in self._made:
+            first, last = make(0, 1)[0].time_ms >= time_ms, make(n - 1, n)[0].time_ms >= time_ms
+            if first and last:
+                out._made.append((n, make))
+            elif first or last:
+                out += [o for part in Parted(n, make).parts() for o in part if o.time_ms >= time_ms]
+        return out
+
 
 def _chained(*runs: Sequence[Out]) -> Parted:
     """One after the other."""
@@ -136,6 +148,15 @@ def parted(n: int, make: Make) -> Sequence[Out]:
 def parts(outs: Sequence[Out]) -> Iterator[Sequence[Out]]:
     """Records in order, no more of them at a time than memory should hold."""
     return outs.parts() if isinstance(outs, Parted) else iter((outs,))
+
+
+def since(outs: Sequence[Out], time_ms: int) -> Sequence[Out]:
+    """Records that are not older."""
+    if isinstance(outs, Parted):
+        return outs.since(time_ms)
+    if isinstance(outs, Block):
+        return outs.take(np.flatnonzero(outs.times_ms >= time_ms))
+    return [o for o in outs if o.time_ms >= time_ms]
 
 
 def values(outs: Sequence[Out]) -> Iterable[bytes]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from streams.outputs import PART, Out, Outputs, Parted, parts
+import numpy as np
+import pyarrow as pa
+
+from streams.outputs import PART, Block, Out, Outputs, Parted, parts, since
 
 
 def made(n: int, name: str, asked: list[int] | None = None) -> Parted:
@@ -43,3 +46,24 @@ def test_nothing_is_no_record() -> None:
     out.add("p", made(0, "none"))
     out.add("q", [])
     assert not out.records
+
+
+def test_what_is_older_is_left_out_and_windows_as_a_whole_are_not_made_for_it() -> None:
+    asked: list[int] = []
+
+    def of(ms: int) -> Parted:
+        def make(a: int, b: int) -> list[Out]:
+            asked.append(b - a)
+            return [Out(b"k", b"v", ms, f"{ms}:{k}") for k in range(a, b)]
+
+        return Parted(2 * PART, make)
+
+    mixed = [Out(b"k", b"v", ms, f"mixed:{ms}") for ms in (1, 2, 5, 9)]
+    kept = since(of(4) + mixed + of(6), 5)
+    assert len(kept) == 2 * PART + 2
+    assert max(asked) == 1
+    assert [o.time_ms for o in kept] == [5, 9] + [6] * (2 * PART)
+    text = pa.array(["a", "b", "c", "d"])
+    block = since(Block(text, text, np.array([1, 5, 4, 9]), text), 5)
+    assert [(o.key, o.time_ms) for o in block] == [(b"b", 5), (b"d", 9)]
+    assert since(mixed, 5) == mixed[2:]
