@@ -21,6 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import replayed, truth
+from connectors.cities import City
 from connectors.cities import load as load_city
 from geo.build import build
 from geo.network import F64, I64, Network
@@ -42,9 +43,9 @@ class Case:
     told: list[tuple[int, WindowSums]]
 
 
-def case(osm: Path, folder: Path) -> Case:
+def case(osm: Path, folder: Path, city: City | None = None) -> Case:
     print(f"replaying {folder.name}", file=sys.stderr)
-    t, city = truth.load(folder), load_city("helsinki")
+    t, city = truth.load(folder), city or load_city("helsinki")
     network = build(city.name, osm=osm, gtfs=folder / "wire" / "gtfs.zip", crs=city.crs)
     r = replayed.run(folder / "wire", city, network, t.start_ms, t.minutes)
     return Case(network, t, truth.lay(network, t.edges), r.told)
