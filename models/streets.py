@@ -50,6 +50,12 @@ class Streets:
         """Segments from which one may go to each."""
         return _Reverse(self.link_from, self.link_to, len(self))
 
+    @cached_property
+    def _links(self) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Where the links from each segment begin, and metres between the middles of the two that a link joins."""
+        begin = np.searchsorted(self.link_from, np.arange(len(self) + 1)).astype(np.int32)
+        return begin, (self.length_m[self.link_from] + self.length_m[self.link_to]) / 2
+
     def pool(self, sums: C128, reach_m: float, rounds: int) -> C128:
         """Sums of each segment with those straight ahead, fading by e over ``reach_m`` between the middles of segments.
 
@@ -73,14 +79,14 @@ class Streets:
     def spread(self, sums: C128, reach_m: float, share: float, rounds: int) -> C128:
         """Sums of each segment with those that one may reach from it, every way out alike, fading likewise and by ``share`` at each step."""
         rows = self._feeding.reach(np.flatnonzero(sums), rounds)
-        begin, end = np.searchsorted(self.link_from, rows), np.searchsorted(self.link_from, rows, "right")
-        ways = end - begin
+        first_link, gap = self._links
+        begin = first_link[rows].astype(np.int64)
+        ways = first_link[rows + 1] - begin
         at = np.flatnonzero(ways)
         ways = ways[at]
         link = ranges(begin[at], ways)
         first = np.cumsum(ways) - ways
-        gap = (self.length_m[self.link_from[link]] + self.length_m[self.link_to[link]]) / 2
-        weight = share * np.exp(-gap / reach_m) / np.repeat(ways, ways)
+        weight = share * np.exp(-gap[link] / reach_m) / np.repeat(ways, ways)
         to = _places(rows, len(self))[self.link_to[link]]
         own = np.append(sums[rows], 0.0)
         total = own.copy()

@@ -48,7 +48,7 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     expansion: F64 = np.maximum(whole / np.where(inside > 0.0, inside, np.inf), 1.0)
     traffic = replace(result.traffic, flow_log_var=result.traffic.flow_log_var * (1.0 - result.transit_share) ** 2)
     vkm = result.flow_vph * length_km
-    measured = (result.origin >= BLENDED) | (result.source == MEASURED)
+    measured = (result.origin >= BLENDED) | (result.traffic.flow_source == MEASURED)
     total, covered = areas.sums(vkm), areas.sums(np.where(measured, vkm, 0.0))
     used = np.flatnonzero((r.alone > 0.0).any(axis=0)).tolist()
     fired = np.where(traffic.flow_vph > 0.0, guards_at(traffic.speed_kmh, r.table, used), 0)

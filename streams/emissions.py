@@ -96,23 +96,21 @@ class Seen:
 class Transit:
     """What transit vehicles add, where there are any."""
 
-    at: I64  #: (k,) places in the columns of a result, sorted
+    at: I64  #: (k,) segments, sorted
     value: F64  #: (9, k) rates
     vehicles: F64  #: (k,) how many there were
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Emissions of some segments, with the traffic they come from."""
+    """Emissions of all segments, with the traffic they come from."""
 
-    rows: I64
     value: F64  #: (9, n) in the order of ``OUTPUTS``
     traffic: Traffic  #: of the vehicles that are not transit
     transit: Transit
     transit_share: F64  #: of co2_total
     flow_vph: F64  #: all vehicles
-    flow_log_sd: F64
-    source: I64
+    chance: F64  #: variance of ln(flow) that comes of how many vehicles happened to drive
     speed_kmh: F64
     origin: I64
 
@@ -259,7 +257,7 @@ class Emitter:
         stream = self._streams(d, r)
         cells = (d.segment, d.time_ms, d.dist_mm, stream[d.vehicle], np.rint(d.speed_kmh / 3.6 * 1000.0).astype(np.int64)[d.vehicle])
         rows = np.union1d(seen.observed, d.segment)
-        result = self.result(np.arange(len(speed)), r, flow, speed, seen, cells, 1)
+        result = self.result(r, flow, speed, seen, cells, 1)
         shown = rows[np.isfinite(speed[rows]) | (result.transit_share[rows] > 0.0)]
         out.add("emission-segment", self._segment_records(result, r, w, w, seen, status, shown))
         out.add("emission-vehicle", emission_areas.vehicles(self, w, d, r, seen, status))
@@ -270,7 +268,7 @@ class Emitter:
         first = w + 1 - self.settings.block_windows
         speed = np.where(self.pace_windows > 0, self.pace_windows / np.where(self.pace > 0.0, self.pace, 1.0), np.nan)
         flow = self._flow((w + 1) * WINDOW_MS, speed, seen)
-        result = self.result(np.arange(len(speed)), r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
+        result = self.result(r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
         shown = np.flatnonzero(np.isfinite(speed) | (result.value[CO2] > 0.0) | (result.transit_share > 0.0))
         out.add("emission-segment", self._segment_records(result, r, first, w, seen, "final", shown))
         out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen, "final"))
@@ -291,42 +289,34 @@ class Emitter:
             return "mix", None
         return f"{row.powertrain}:{row.euro}" if row.euro else row.powertrain, row.source
 
-    def result(
-        self, rows: I64, r: Rates, flow: Flow, speed: F64, seen: Seen, cells: tuple[I64, I64, I64, I64, I64], windows: int
-    ) -> Result:
-        """Emissions of ``rows`` over the last ``windows`` windows: general traffic by flow and speed, transit vehicles one by one."""
+    def result(self, r: Rates, flow: Flow, speed: F64, seen: Seen, cells: tuple[I64, I64, I64, I64, I64], windows: int) -> Result:
+        """Emissions of all segments over the last ``windows`` windows: general traffic by flow and speed, transit vehicles one by one."""
         known = np.isfinite(speed)
-        pace = np.where(known, np.maximum(np.nan_to_num(speed, nan=1.0), 0.0), self.expected_kmh)
+        pace = np.where(known, np.maximum(speed, 0.0), self.expected_kmh)
         counts = known & self.general
         density = np.where(counts, flow.density_vpkm, 0.0)
         vph = np.where(counts, flow.flow_vph, 0.0)
-        smooth = self.flows.stretches.speed(rows, vph * self.length_km, density * self.length_km)
-        smooth = np.where(density[rows] > 0.0, smooth, pace[rows])
+        smooth = self.flows.stretches.speed(vph * self.length_km, density * self.length_km)
+        smooth = np.where(density > 0.0, smooth, pace)
         share = r.alone if self.recent.cells else r.together
         hours = windows * WINDOW_MS / 3_600_000
-        jammed = flow.jammed[rows]
-        speed_var = np.where(jammed, flow.density_log_var[rows] - flow.log_var[rows], self._speed_error(r, seen)[rows] ** 2)
-        number = np.maximum(vph[rows] * hours, 1.0)  # few vehicles are no average: how many chance brought, and who they are
-        chance = np.where(flow.source[rows] == MEASURED, 0.0, np.log1p(1.0 / number))
+        speed_var = np.where(flow.jammed, flow.density_log_var - flow.log_var, self._speed_error(r, seen) ** 2)
+        number = np.maximum(vph * hours, 1.0)  # few vehicles are no average: how many chance brought, and who they are
+        chance = np.where(flow.source == MEASURED, 0.0, np.log1p(1.0 / number))
         noise = chance + np.log1p(r.general_cv2[CO2] / number)
-        log_var = np.where(counts[rows], flow.log_var[rows], 0.0)
         traffic = Traffic(
-            self.length_km[rows], smooth, vph[rows], share, self.urban[rows], log_var, flow.source[rows],
-            density_vpkm=density[rows], extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise), kind=self.flows.road_class[rows],
+            self.length_km, smooth, vph, share, self.urban, np.where(counts, flow.log_var, 0.0), flow.source,
+            density_vpkm=density, extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise), kind=self.flows.road_class,
         )  # fmt: skip
         value = values(traffic, r.table)
-        transit, transit_vph = self._transit(rows, r, cells, hours)
+        transit, transit_vph = self._transit(r, cells, hours)
         value[:, transit.at] += transit.value
-        share_of = np.zeros(len(rows))
+        share_of = np.zeros(len(known))
         co2 = value[CO2, transit.at]
         share_of[transit.at] = np.where(co2 > 0.0, transit.value[CO2] / np.where(co2 > 0.0, co2, 1.0), 0.0)
         origin = np.zeros(len(known), np.int64)
         origin[seen.rows] = seen.estimate.origin
-        total_vph = vph[rows] + transit_vph
-        flow_sd = np.sqrt(flow.log_var[rows] + chance) * np.where(total_vph > 0.0, vph[rows] / np.maximum(total_vph, 1e-9), 0.0)
-        return Result(
-            rows, value, traffic, transit, share_of, total_vph, flow_sd, flow.source[rows].astype(np.int64), speed[rows], origin[rows]
-        )
+        return Result(value, traffic, transit, share_of, vph + transit_vph, chance, speed, origin)
 
     def bounds(self, result: Result, r: Rates, at: I64) -> tuple[F64, F64]:
         """lo95 and hi95 of some segments of a result, (9, m) each. Tables of all segments of a city do not fit beside each other."""
@@ -342,24 +332,15 @@ class Emitter:
             own_var[:, here] = np.log1p((1.0 - part) ** 2 * np.expm1(own_var[:, here]) + part**2 * each)
         return interval(value, np.sqrt(own_var + r.bounds.shared[:, None] ** 2))
 
-    def _transit(self, rows: I64, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[Transit, F64]:
-        """What transit vehicles emit on ``rows``, and their flow, (m,)."""
-        segment, time_ms, dist_mm, stream, speed_mms = cells
-        place = np.full(len(self.length_km), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        inside = place[segment] >= 0
-        of, time_ms, dist_mm, stream, speed_mms = (
-            place[segment[inside]],
-            time_ms[inside],
-            dist_mm[inside],
-            stream[inside],
-            speed_mms[inside],
-        )
-        urban = self.urban[rows][of].astype(np.int64)
+    def _transit(self, r: Rates, cells: tuple[I64, I64, I64, I64, I64], hours: float) -> tuple[Transit, F64]:
+        """What transit vehicles emit, and their flow on every segment."""
+        of, time_ms, dist_mm, stream, speed_mms = cells
+        urban = self.urban[of].astype(np.int64)
         each = transit_rates(r, stream, urban, (speed_mms * 3.6e-3).astype(np.float64)) * (time_ms / 3_600_000 / hours)[:, None]
         at, k = np.unique(of, return_inverse=True)
         value = np.stack([np.bincount(k, each[:, p], len(at)) for p in range(len(OUTPUTS))]).astype(np.float64)
-        vph = np.bincount(of, dist_mm, len(rows)) / 1e6 / (np.maximum(self.length_km[rows], 1e-6) * hours)
+        vph = np.zeros(len(self.length_km))
+        vph[at] = np.bincount(k, dist_mm, len(at)) / 1e6 / (np.maximum(self.length_km[at], 1e-6) * hours)
         return Transit(at, value, np.bincount(k, minlength=len(at)).astype(np.float64)), vph
 
     def _quantiles(self, seen: Seen) -> tuple[F64, F64]:
@@ -413,7 +394,7 @@ class Emitter:
         start_ms, end_ms = first * WINDOW_MS, (last + 1) * WINDOW_MS
 
         def make(a: int, b: int) -> Block:
-            keys = self.keys.take(pa.array(result.rows[at[a:b]]))
+            keys = self.keys.take(pa.array(at[a:b]))
             ids = join("emission-segment:", keys, f":{start_ms}:{end_ms}:{seen.revision}")
             return Block(keys, self._texts(result, r, at[a:b], common), np.full(b - a, start_ms), ids)
 
@@ -422,15 +403,17 @@ class Emitter:
     def _texts(self, result: Result, r: Rates, at: I64, common: str) -> pa.Array:
         """Values of some of these records."""
         lo95, hi95 = self.bounds(result, r, at)
-        vph, spread = result.flow_vph[at], np.exp(Z95 * result.flow_log_sd[at])
+        vph, general = result.flow_vph[at], result.traffic.flow_vph[at]
+        share = np.where(vph > 0.0, general / np.maximum(vph, 1e-9), 0.0)  # what transit adds is known
+        spread = np.exp(Z95 * np.sqrt(result.traffic.flow_log_var[at] + result.chance[at]) * share)
         known = np.isfinite(result.speed_kmh[at])
         value, lo95, hi95 = (np.vstack(pair) for pair in ((result.value[:, at], vph), (lo95, vph / spread), (hi95, vph * spread)))
         speed: tuple[pa.Array | str, ...] = (',"speed_kmh":', significant(np.where(known, result.speed_kmh[at], 0.0)))
         if not known.all():
             speed = (pick(pa.array([',"speed_kmh":']), known - 1), pick(speed[1], np.where(known, np.arange(len(at)), -1)))
         return join(
-            '{"segment_id":"', self.names.take(pa.array(result.rows[at])), '",', common, *emission_text.quantities(value, lo95, hi95, (*OUTPUTS, "flow_vph")),
-            _SOURCE_TEXTS.take(pa.array(result.source[at])), *speed, pick(_ORIGIN_TEXTS, np.where(known, result.origin[at], -1)),
+            '{"segment_id":"', self.names.take(pa.array(at)), '",', common, *emission_text.quantities(value, lo95, hi95, (*OUTPUTS, "flow_vph")),
+            _SOURCE_TEXTS.take(pa.array(result.traffic.flow_source[at])), *speed, pick(_ORIGIN_TEXTS, np.where(known, result.origin[at], -1)),
             ',"transit_share":', fixed(result.transit_share[at], 3), "}",
         )  # fmt: skip
 

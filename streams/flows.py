@@ -190,28 +190,37 @@ class Flows:
         segment = np.array([v[0] for v in rows], np.int64)
         age_s = np.array([(end_ms - v[1]) / 1000.0 for v in rows], np.float64)
         vph = np.array([v[2] for v in rows], np.float64)
-        newest = np.full(n, np.inf)
-        np.minimum.at(newest, segment, age_s)
-        fresh = age_s <= newest[segment] + 60.0  # several counters on one segment: those that still speak
-        count = np.bincount(segment[fresh], minlength=n)
-        has = count > 0
+        at, of = np.unique(segment, return_inverse=True)
+        newest = np.full(len(at), np.inf)
+        np.minimum.at(newest, of, age_s)
+        fresh = age_s <= newest[of] + 60.0  # several counters on one segment: those that still speak
+        count = np.bincount(of[fresh], minlength=len(at))
+        age = np.zeros(n)
+        age[at] = newest
 
         def mean(column: F64) -> F64:
-            total = np.bincount(segment[fresh], column[fresh], n)
-            return np.where(has, np.maximum(total / np.maximum(count, 1) - transit_vph, 0.0), np.nan)
+            out = np.full(n, np.nan)
+            out[at] = np.maximum(np.bincount(of[fresh], column[fresh], len(at)) / count - transit_vph[at], 0.0)
+            return out
 
-        return mean(vph), mean(np.array([v[3] for v in rows], np.float64)), np.where(has, newest, 0.0)
+        return mean(vph), mean(np.array([v[3] for v in rows], np.float64)), age
 
     def _whole_block(self, measured: F64, age_s: F64) -> tuple[F64, F64]:
         """The same vehicles drive a whole block: what is counted on one piece of it holds for the others, of the counters that spoke last."""
-        at = np.flatnonzero(np.isfinite(measured))
+        own = np.isfinite(measured)
+        at = np.flatnonzero(own)
+        if not len(at):
+            return measured, age_s
         newest = np.full(len(measured), np.inf)
         np.minimum.at(newest, self.block[at], age_s[at])
         at = at[age_s[at] <= newest[self.block[at]] + 60.0]
         count = np.bincount(self.block[at], minlength=len(measured))
         mean = np.bincount(self.block[at], measured[at], len(measured)) / np.maximum(count, 1)
-        own, counted = np.isfinite(measured), count[self.block] > 0
-        return np.where(own | ~counted, measured, mean[self.block]), np.where(own | ~counted, age_s, newest[self.block])
+        rest = np.flatnonzero((count > 0)[self.block] & ~own)
+        block = self.block[rest]
+        measured, age_s = measured.copy(), age_s.copy()
+        measured[rest], age_s[rest] = mean[block], newest[block]
+        return measured, age_s
 
     def _level(self, measured: F64, age_s: F64, usual: F64) -> F64:
         """How far a road class is from the calendar today, by all counters on it; 1 for classes without any."""

@@ -7,6 +7,7 @@ signal. A stretch is what follows and precedes a segment on the same street.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geo.network import F64, I64, Network
 
@@ -15,47 +16,46 @@ _HOPS = 6
 
 
 class Stretches:
-    """For each segment those on its stretch, itself first, as columns (n, 1 + 2 x hops); -1: none."""
+    """For each segment the others on its stretch."""
 
     def __init__(self, network: Network, course: F64, reach_m: float) -> None:
         s = network.segments
         following, preceding = _neighbours(network, course)
         rows = np.arange(len(s))
-        columns = [rows]
+        #: Segments that have a first, second, ... other one on their stretch, and which that is.
+        self._others: list[tuple[NDArray[np.int32], NDArray[np.int32]]] = []
         for step in (following, preceding):
             at, gone_m = rows, s.length_m / 2.0
             for _ in range(_HOPS):
                 to = np.where((at >= 0) & (gone_m < reach_m / 2.0), step[np.maximum(at, 0)], -1)
                 to = np.where(to == rows, -1, to)
-                columns.append(to)
+                has = np.flatnonzero(to >= 0)
+                if len(has):
+                    self._others.append((has.astype(np.int32), to[has].astype(np.int32)))
                 gone_m = gone_m + np.where(to >= 0, s.length_m[np.maximum(to, 0)], 0.0)
                 at = to
-        while len(columns) > 1 and (columns[-1] < 0).all():
-            columns.pop()
-        self.member: I64 = np.column_stack(columns)
+
+    def sums(self, value: F64) -> F64:
+        """(n,) sum of a column over each segment's stretch, itself first."""
+        out = value.copy()
+        for has, to in self._others:
+            out[has] += value[to]
+        return out
 
     def harmonic(self, speed_kmh: F64, length_m: F64) -> F64:
         """(n,) speed of one vehicle that drives along each segment's stretch: length over travel time."""
-        inside = self.member >= 0
-        at = np.maximum(self.member, 0)
-        length = np.where(inside, length_m[at], 0.0)
-        out: F64 = length.sum(axis=1) / np.maximum((length / np.maximum(speed_kmh, 0.1)[at]).sum(axis=1), 1e-9)
+        out: F64 = self.sums(length_m) / np.maximum(self.sums(length_m / np.maximum(speed_kmh, 0.1)), 1e-9)
         return out
 
-    def speed(self, rows: I64, vehicle_km_h: F64, vehicle_h_h: F64) -> F64:
-        """Space mean over the stretches of ``rows``, km/h: distance over time of all segments on them (Edie).
+    def speed(self, vehicle_km_h: F64, vehicle_h_h: F64) -> F64:
+        """(n,) space mean over each segment's stretch, km/h: distance over time of all segments on it (Edie).
 
         Args:
-            rows: segments asked for.
-            vehicle_km_h: (n,) of every segment of the network: flow x length.
+            vehicle_km_h: (n,) flow x length.
             vehicle_h_h: (n,) density x length.
         """
-        member = self.member[rows]
-        inside = member >= 0
-        at = np.maximum(member, 0)
-        distance = np.where(inside, vehicle_km_h[at], 0.0).sum(axis=1)
-        time = np.where(inside, vehicle_h_h[at], 0.0).sum(axis=1)
-        out: F64 = distance / np.where(time > 0.0, time, 1.0)
+        time = self.sums(vehicle_h_h)
+        out: F64 = self.sums(vehicle_km_h) / np.where(time > 0.0, time, 1.0)
         return out
 
 

@@ -287,7 +287,9 @@ def estimate_flow(
         source = np.where(counted, MEASURED, source)
     density = np.minimum(flow / pace, jam)
     density_var = log_var.copy() if speed_log_sd is None else log_var + speed_log_sd**2
-    branch = congested_density(speed_kmh, free_flow_kmh, road_class, lanes)
+    slow = np.flatnonzero(free_flow_kmh > CONGESTED_RATIO * speed_kmh)
+    branch = np.full(flow.shape, np.nan)
+    branch[slow] = congested_density(speed_kmh[slow], free_flow_kmh[slow], road_class[slow], lanes[slow])
     tells = np.isfinite(branch) & (~counted if speed_log_sd is None else (flow > 0.0) | ~counted)
     if tells.any():
         w_jam, w_base = 1.0 / s.congested_log_sd**2, 1.0 / density_var[tells]
