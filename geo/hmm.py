@@ -58,6 +58,8 @@ class HmmSettings:
     max_speed_mps: float = 50.0
     #: Candidates this much worse than the best are dropped, nats.
     prune: float = 25.0
+    #: A street this much worse than the chosen one was nearly chosen, and is told, nats (odds of 20). More: more is told, and costs.
+    nearly: float = 3.0
     #: A vehicle that reports less than this stands, m/s.
     still_mps: float = 0.5
     #: Apparent movement that is taken for noise when no speed is reported, metres.
@@ -85,6 +87,18 @@ class HmmSettings:
 
 
 @dataclass(slots=True)
+class Nearly:
+    """Fixes that another street nearly had, columns (n,): the likeliest that does not merely go on from the chosen one, or lead to it."""
+
+    fix: I64  #: in the order of the call
+    segment: I64  #: that lost
+    distance_m: F64  #: from the fix to it
+    margin: F64  #: nats by which it lost: the sum of those by distance, by heading, and by the way there (path so far, junctions)
+    by_distance: F64
+    by_heading: F64
+
+
+@dataclass(slots=True)
 class Step:
     """What one fix of each vehicle told, columns (k,) in the order of the call."""
 
@@ -95,6 +109,7 @@ class Step:
     started: Bool  #: a new path began here: first fix, long silence, jump, or no way from where it was
     late: Bool  #: not newer than what the vehicle had already sent: matched, but nothing moved
     traversals: Traversals
+    nearly: Nearly  #: not of late fixes
 
 
 class FreeMatcher:
@@ -104,6 +119,7 @@ class FreeMatcher:
         self, network: Network, settings: HmmSettings | None = None, graph: Graph | None = None, nearby: Nearby | None = None
     ) -> None:
         self.settings = settings or HmmSettings()
+        self._from_node, self._to_node = network.segments.from_node, network.segments.to_node
         self.graph = graph or Graph(network.segments)
         self.nearby = nearby or Nearby(network.segments.geometry, self.settings.radius_m)
         self._room(0)
@@ -257,6 +273,9 @@ class FreeMatcher:
         matched = np.isfinite(least)
         cost = np.where(matched[:, None], cost - np.where(matched, least, 0.0)[:, None], np.inf)
         second = np.where(columns == best[:, None], np.inf, cost).min(axis=1)
+        nearly = self._nearly(
+            np.flatnonzero(matched & ~late & (second < s.nearly)), best, cost, segment, raw, distance, emission, weight, noise
+        )
         cost[cost > s.prune] = np.inf
         started = matched & ~going_on & ~late
         on = matched & going_on & ~late
@@ -280,8 +299,32 @@ class FreeMatcher:
         self._raw[w], self._offset[w], self._variance[w] = raw[write], offset[write], variance[write]
         return Step(
             to_segment, to_offset, np.where(matched, distance[rows, best], np.nan),
-            np.where(matched, np.minimum(second, s.prune), np.nan), started, late, traversals,
+            np.where(matched, np.minimum(second, s.prune), np.nan), started, late, traversals, nearly,
         )  # fmt: skip
+
+    def _nearly(
+        self, fix: I64, best: I64, cost: F64, segment: I64, raw: F64, distance: F64, emission: F64, weight: F64, noise_m2: F64
+    ) -> Nearly:  # fmt: skip
+        """Of some fixes, the street that nearly had each, where there is one."""
+        s, row = self.settings, np.arange(len(fix))
+        best, cost, segment = best[fix], cost[fix].copy(), segment[fix]
+        chosen = segment[row, best]
+        leads = self._to_node[segment] == self._from_node[chosen][:, None]
+        goes_on = self._from_node[segment] == self._to_node[chosen][:, None]
+        cost[(leads != goes_on) | (segment < 0)] = np.inf  # both: the other direction of the same street, or a ring
+        cost[row, best] = np.inf
+        other = np.argmin(cost, axis=1)
+        close = np.flatnonzero(cost[row, other] < s.nearly)
+        fix, best, other, margin = fix[close], best[close], other[close], cost[close, other[close]]
+
+        def parts(candidate: I64) -> tuple[F64, F64]:
+            """Costs by distance and by heading."""
+            off = distance[fix, candidate] / np.sqrt(s.sigma_m * s.sigma_m + noise_m2[fix])
+            by_distance = 0.5 * off * off * weight[fix]
+            return by_distance, emission[fix, candidate] - by_distance - s.early_cost * (raw[fix, candidate] <= 0.0)
+
+        (near, ahead), (far, aside) = parts(best), parts(other)
+        return Nearly(fix, segment[close, other], distance[fix, other], margin, far - near, aside - ahead)
 
     def _candidates(self, k: int, near: Near, heading_deg: F64, speed_mps: F64, weight: F64, noise_m2: F64) -> tuple[I64, F64, F64, F64]:
         """The best few segments of each fix by distance and heading, (k, candidates): segment (-1 none), offset, distance, cost (inf none)."""

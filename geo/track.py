@@ -79,6 +79,7 @@ class Progress:
     step: Bool
     from_s_mm: I64
     from_t_ms: I64
+    apart_m: F64  #: from the fix to the shape near where the vehicle should be; NaN where it was not looked for
 
 
 class ShapePoints:
@@ -183,10 +184,11 @@ class Tracker:
         on = np.zeros(k, np.bool_)
         s_new = np.zeros(k)
         var_new = np.zeros(k)
+        apart2 = np.full(k, np.nan)
         from_s, from_t = self.s_mm[slot], self.t_ms[slot]
         rows = np.flatnonzero(known)
         if rows.size:
-            on[rows], s_new[rows], var_new[rows] = self._follow(
+            on[rows], s_new[rows], var_new[rows], apart2[rows] = self._follow(
                 slot[rows], t_ms[rows], east_m[rows], north_m[rows], (heading[0][rows], heading[1][rows]), speed_mps[rows], odometer_m[rows]
             )
         followed = on.copy()
@@ -211,7 +213,7 @@ class Tracker:
         self.reset(slot[fresh & (self.shape[slot] >= 0)])
         since = self.off_since_ms[slot]
         off_route = ~on & same & (since != NEVER) & (t_ms - np.where(since == NEVER, t_ms, since) >= int(cfg.detour_s * 1000))
-        return Progress(on, off_route, shape, s_mm, step, from_s, from_t)
+        return Progress(on, off_route, shape, s_mm, step, from_s, from_t, np.sqrt(apart2))
 
     def locate(self, slot: I64, shape: I64, t_ms: I64, east_m: F64, north_m: F64) -> tuple[Bool, I64]:
         """Where fixes that came out of order lie on their vehicles' shapes; moves nothing.
@@ -246,8 +248,8 @@ class Tracker:
 
     def _follow(
         self, slot: I64, t_ms: I64, east_m: F64, north_m: F64, heading: tuple[F64, F64], speed_mps: F64, odometer_m: F64
-    ) -> tuple[Bool, F64, F64]:
-        """Project near the expected progress and filter. Returns on, s in metres, variance."""
+    ) -> tuple[Bool, F64, F64, F64]:
+        """Project near the expected progress and filter. Returns on, s in metres, variance, squared distance from the shape."""
         cfg = self.settings
         shape = self.shape[slot]
         s0 = self.at_m[slot]
@@ -302,7 +304,7 @@ class Tracker:
         s = np.minimum(np.maximum(s, np.where(blind, s0, 0.0)), self.points.length_m[shape])
         on = dist2 <= cfg.leave_m * cfg.leave_m
         self.noise_m2[slot] = np.where(on, own + dt / (dt + cfg.learn_s) * (dist2 - own), own)
-        return on, s, np.where(jump, noise, (1.0 - gain) * var)
+        return on, s, np.where(jump, noise, (1.0 - gain) * var), dist2
 
     def _project(
         self,

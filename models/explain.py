@@ -17,24 +17,30 @@ from models.clock import rfc3339
 from models.fusion import ALGORITHM, ORIGINS
 from models.records import Origin, Utc
 
-SCHEMA = 3
+SCHEMA = 4
 WINDOW_MS = 60_000
 #: A segment's record stands until the next one, which comes within so many windows (``FuseSettings.heartbeat_windows``).
 STANDS = 5
 #: Neighbours straight ahead that are named.
 AHEAD = 8
+#: Other places of fixes that are named.
+MOST_CANDIDATES = 8
 #: Of each row: the estimate; shares of the value; the pace ratio of the streets ahead and of the street itself (time taken over time expected), and the one that is usual,
 #: NaN where no profile tells it; whether a message closes it (1).
 VALUES = (
     "speed_kmh", "p20_kmh", "p80_kmh", "confidence", "origin", "expected_kmh", "probe", "loop", "memory", "prior", "ahead_ratio", "pace_ratio",
     "usual_ratio", "closed",
 )  # fmt: skip
-#: Columns of the schemas that can be read: 1 had no usual ratio, 2 did not say what was closed.
-_WIDTH = {1: len(VALUES) - 2, 2: len(VALUES) - 1, SCHEMA: len(VALUES)}
+#: Columns of the schemas that can be read: 1 had no usual ratio, 2 did not say what was closed, 3 not where fixes nearly lay.
+_WIDTH = {1: len(VALUES) - 2, 2: len(VALUES) - 1, 3: len(VALUES), SCHEMA: len(VALUES)}
 #: Of each cell: row, vehicle, feed, whether it was used, and its sums (``streams.cells.SUMS`` without the count of steps).
 CELL = (
     "row", "vehicle", "feed", "used", "dist_mm", "time_ms", "near_dist_mm", "near_time_ms", "dwell_ms", "still_ms", "newest_ms",
 )  # fmt: skip
+#: Of each pair of streets one of which had fixes that the other nearly had: both, as indices into ``segments``; for the other ``LEFT_LINE`` or ``OWN_LINE`` where it is no
+#: street; sums (``streams.nearly.SUMS``).
+NEARLY = ("segment", "other", "fixes", "distance_mm", "other_mm", "margin", "by_distance", "by_heading")
+LEFT_LINE, OWN_LINE = -1, -2
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -68,6 +74,7 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
     cells: bytes  #: (m, CELL) int64, by row
     readings: tuple[Reading, ...]
     worth: tuple[float, ...] = ()  #: of each feed: what its vehicles counted for by its health, 0..1; older evidence does not say
+    nearly: bytes = b""  #: (p, NEARLY) int64
 
     def rows(self) -> NDArray[np.float64]:
         """(n, VALUES); columns that an older schema had not are NaN."""
@@ -111,6 +118,23 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     weight: float
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Another place where fixes of the minute nearly lay, or nearly here."""
+
+    kind: Literal[
+        "street", "left_line", "own_line"
+    ]  #: the other is a street; that the vehicle had left its line; the line that it had left
+    won: bool  #: the fixes went to the segment that is explained; else to the other one, and this one nearly had them
+    fixes: int
+    distance_m: float | None = None  #: mean, from this segment (``left_line``: from the vehicle's line)
+    other_distance_m: float | None = None
+    segment_id: str | None = None  #: the other street
+    margin_nats: float | None = None  #: mean log-likelihood by which the loser lost, the sum of the next three
+    distance_nats: float | None = None
+    heading_nats: float | None = None
+    way_nats: float | None = None  #: the way there: earlier fixes, junctions, turning round
+
+
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Shares of the value; they sum to 1."""
 
@@ -138,6 +162,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     sources: list[Source]
     earlier: list[Earlier]
     neighbours: list[Neighbour]
+    candidates: list[Candidate] = []  #: of matching: the ones with the most fixes first
     speed_kmh: float | None = None
     speed_p20_kmh: float | None = None
     speed_p80_kmh: float | None = None
@@ -175,6 +200,12 @@ class Words(NamedTuple):
     zone_left_out: str
     no_speed: str
     health: str
+    fixes: tuple[str, str]
+    reasons: tuple[str, str, str]  #: distance, heading, way
+    won: str
+    lost: str
+    kept: str
+    off_line: str
 
 
 WORDS: dict[Language, Words] = {
@@ -197,6 +228,11 @@ WORDS: dict[Language, Words] = {
         zone_left_out="the zone of the stop where it boarded is left out",
         no_speed="it told no speed: nobody passed, or the site does not measure it",
         health="Less weight, since the feed is late, silent or refused in part",
+        fixes=("position", "positions"), reasons=("distance", "heading", "the way there"),
+        won="Matching: {fixes} nearly went to {other} ({far} m off, {near} m here); it lost by {nats} nats, most by {reason}.",
+        lost="Matching: {fixes} nearly came here from {other} ({far} m off here, {near} m there); this street lost by {nats} nats, most by {reason}.",
+        kept="Matching: {fixes} lay {near} m from the vehicle's line and were kept on it: too near for a detour.",
+        off_line="Matching: {fixes} came from vehicles that had left their line, {far} m away: matched to the streets instead.",
     ),
     "fi": Words(
         decimal=",", vehicles=("ajoneuvo", "ajoneuvoa"), sites=("laskentapiste", "laskentapistettä"), segments=("katuosuus", "katuosuutta"),
@@ -217,6 +253,11 @@ WORDS: dict[Language, Words] = {
         zone_left_out="pysäkin alue, jolla se otti matkustajia, on jätetty pois",
         no_speed="se ei kertonut nopeutta: kukaan ei ajanut ohi, tai piste ei mittaa sitä",
         health="Pienempi paino, koska syöte on myöhässä, vaiti tai osin hylätty",
+        fixes=("sijainti", "sijaintia"), reasons=("etäisyys", "suunta", "kulkureitti"),
+        won="Kohdistus: {fixes} oli mennä kadulle {other} ({far} m sinne, {near} m tänne); se hävisi {nats} natilla, eniten vaikutti {reason}.",
+        lost="Kohdistus: {fixes} kadulta {other} oli tulla tänne ({far} m tänne, {near} m sinne); tämä katu hävisi {nats} natilla, eniten vaikutti {reason}.",
+        kept="Kohdistus: {fixes} oli {near} m päässä ajoneuvon linjasta ja pidettiin sillä: liian lähellä poikkeusreitiksi.",
+        off_line="Kohdistus: {fixes} tuli ajoneuvoista, jotka olivat jättäneet linjansa, {far} m päässä: kohdistettu katuihin.",
     ),
     "sv": Words(
         decimal=",", vehicles=("fordon", "fordon"), sites=("mätpunkt", "mätpunkter"), segments=("gatudel", "gatudelar"),
@@ -237,6 +278,11 @@ WORDS: dict[Language, Words] = {
         zone_left_out="zonen vid hållplatsen där det stod är utelämnad",
         no_speed="den gav ingen hastighet: ingen passerade, eller punkten mäter den inte",
         health="Mindre vikt, eftersom flödet är sent, tyst eller delvis avvisat",
+        fixes=("position", "positioner"), reasons=("avståndet", "riktningen", "vägen dit"),
+        won="Matchning: {fixes} hade nästan hamnat på {other} ({far} m dit, {near} m hit); den förlorade med {nats} nat, mest på grund av {reason}.",
+        lost="Matchning: {fixes} på {other} hade nästan hamnat här ({far} m hit, {near} m dit); denna gata förlorade med {nats} nat, mest på grund av {reason}.",
+        kept="Matchning: {fixes} låg {near} m från fordonets linje och hölls kvar på den: för nära för en omväg.",
+        off_line="Matchning: {fixes} kom från fordon som hade lämnat sin linje, {far} m bort: matchade till gatorna i stället.",
     ),
 }  # fmt: skip
 
@@ -283,6 +329,7 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence], language: L
     ]
     say = WORDS[language]
     sources = _sources(e, row, v, say)
+    candidates = _candidates(e, row)
     weights = Weights(
         probe=round(v["probe"], 3), loop=round(v["loop"], 3), memory=round(v["memory"], 3), street=round(float(weight.sum()), 3),
         prior=round(v["prior"], 3),
@@ -296,7 +343,8 @@ def explain(segment_id: str, window: int, heard: Iterable[Evidence], language: L
         speed_kmh=round(v["speed_kmh"], 2) if known else None, speed_p20_kmh=round(v["p20_kmh"], 2) if known else None,
         speed_p80_kmh=round(v["p80_kmh"], 2) if known else None, pace_ratio=round(v["pace_ratio"], 3), ahead_ratio=round(v["ahead_ratio"], 3),
         usual_ratio=round(v["usual_ratio"], 3) if np.isfinite(v["usual_ratio"]) else None,
-        closed=True if v["closed"] == 1 else None, simulated=True if e.simulated else None, text=_text(v, sources, earlier, neighbours, window - said, say),
+        candidates=candidates, closed=True if v["closed"] == 1 else None, simulated=True if e.simulated else None,
+        text=[*_text(v, sources, earlier, neighbours, window - said, say), *_said_of(candidates, say)],
     )  # fmt: skip
 
 
@@ -342,6 +390,50 @@ def _sources(e: Evidence, row: int, v: dict[str, float], say: Words) -> list[Sou
             Source(
                 kind="loop", used=used, weight=round(v["loop"] * r.worth / spoke, 3) if used else 0.0, why=why, site_id=r.site_id, direction=r.direction,
                 speed_kmh=r.speed_kmh, flow_vph=r.flow_vph, newest=rfc3339(r.window_end_ms), health=round(r.worth, 3) if used and r.worth < 1 else None,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _candidates(e: Evidence, row: int) -> list[Candidate]:
+    """Where fixes of the segment nearly lay, and those that nearly lay here."""
+    out = []
+    for segment, other, fixes, near, far, *nats in np.frombuffer(e.nearly, "<i8").reshape(-1, len(NEARLY)).tolist():
+        if row not in (segment, other):
+            continue
+        won = segment == row
+        here, there = (round(x / fixes / 1000.0, 1) for x in ((near, far) if won else (far, near)))
+        if other == LEFT_LINE:
+            out.append(Candidate(kind="left_line", won=True, fixes=fixes, distance_m=here))
+        elif other == OWN_LINE:
+            out.append(Candidate(kind="own_line", won=True, fixes=fixes, distance_m=here, other_distance_m=there))
+        else:
+            margin, distance, heading = (x / fixes / 1000.0 for x in nats)
+            out.append(
+                Candidate(
+                    kind="street", won=won, fixes=fixes, distance_m=here, other_distance_m=there, segment_id=e.segments[other if won else segment],
+                    margin_nats=round(margin, 2), distance_nats=round(distance, 2), heading_nats=round(heading, 2),
+                    way_nats=round(margin - distance - heading, 2),
+                )
+            )  # fmt: skip
+    return sorted(out, key=lambda c: (-c.fixes, c.kind, c.segment_id or "", c.won))[:MOST_CANDIDATES]
+
+
+def _said_of(candidates: list[Candidate], say: Words) -> list[str]:
+    """The same in sentences."""
+
+    def number(value: float | None, digits: int) -> str:
+        return f"{value or 0.0:.{digits}f}".replace(".", say.decimal)
+
+    out = []
+    for c in candidates:
+        form = {"left_line": say.kept, "own_line": say.off_line}.get(c.kind, say.won if c.won else say.lost)
+        nats = (c.distance_nats or 0.0, c.heading_nats or 0.0, c.way_nats or 0.0)
+        near, far = (c.distance_m, c.other_distance_m) if c.won else (c.other_distance_m, c.distance_m)
+        out.append(
+            form.format(
+                fixes=f"{c.fixes} {say.fixes[c.fixes != 1]}", other=c.segment_id, near=number(near, 0), far=number(far, 0),
+                nats=number(c.margin_nats, 1), reason=say.reasons[nats.index(max(nats))],
             )
         )  # fmt: skip
     return out

@@ -30,11 +30,12 @@ from streams.explain import evidence_of
 from streams.health import SLOT_MS, Judge
 from streams.incidents import Incidents, shut
 from streams.lines import Lines, Ridden
+from streams.nearly import nearly_rows
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
 
-STATE_SCHEMA = 11
+STATE_SCHEMA = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class _Window:
 
     rows: list[tuple[int, I64, I64, I64]] = field(default_factory=list)  #: (feed rank, segment, vehicle, sums)
     sensors: dict[str, SensorRow] = field(default_factory=dict)
+    #: Where fixes nearly lay, for the evidence: sums by raw partition, segment and the one that lost; the ones with the most fixes stand.
+    nearly: dict[tuple[str, int, int, int], list[int]] = field(default_factory=dict)
     dirty: bool = False
     #: Segments of the last provisional round, sorted, and what was said of each. No part of a snapshot: after a restart open windows are told once more.
     said: tuple[I64, I64] | None = None
@@ -179,6 +182,8 @@ class Fuser:
                 window = self.windows.setdefault(w, _Window())
                 window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
                 window.dirty = True
+        if self.settings.evidence and partial.nearly:
+            self._store_nearly(partial)
         self.emitter.hear(partial, self.next_window or 0)
         self.incidents.hear(partial.notices)
         self.lines.hear(partial.lines, self.rank[partial.feed], self.next_window or 0)
@@ -198,6 +203,13 @@ class Fuser:
                 window.sensors[key] = s
                 window.dirty = True
                 self.site_feed[key] = partial.feed
+
+    def _store_nearly(self, partial: Partial) -> None:
+        for w, segment, other, *sums in nearly_rows(partial.nearly).tolist():
+            if self.next_window is None or w >= self.next_window:
+                mine = self.windows.setdefault(w, _Window()).nearly
+                key = (partial.feed, partial.partition, segment, other)
+                mine[key] = max(mine.get(key, sums), sums)
 
     def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
         """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
@@ -287,6 +299,7 @@ class Fuser:
                         closed,
                         self._sick(w),
                         self.site_feed,
+                        window.nearly,
                         simulated=self.simulated,
                     ),
                 )
@@ -439,6 +452,7 @@ class Fuser:
                 "rows": [[r, s.astype("<i8").tobytes(), v.astype("<i8").tobytes(), x.astype("<i8").tobytes()] for r, s, v, x in win.rows],
                 "sensors": list(win.sensors.values()),
                 "dirty": win.dirty,
+                "nearly": [[*key, *sums] for key, sums in sorted(win.nearly.items())],
             }
             for w, win in self.windows.items()
         }
@@ -469,7 +483,8 @@ class Fuser:
                 for r, s, v, x in win["rows"]
             ]
             sensors = [msgspec.convert(x, SensorRow) for x in win["sensors"]]
-            self.windows[int(w)] = _Window(rows, {f"{x.site_id}:{x.direction}": x for x in sensors}, win["dirty"])
+            nearly = {(f, p, s, o): sums for f, p, s, o, *sums in win["nearly"]}
+            self.windows[int(w)] = _Window(rows, {f"{x.site_id}:{x.direction}": x for x in sensors}, nearly, win["dirty"])
         self.next_window, self.next_slot = state["next_window"], state["next_slot"]
         self.vehicle = {v: k for k, v in enumerate(state["vehicles"])}
         for n, j in state["judges"].items():

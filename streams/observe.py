@@ -29,6 +29,7 @@ from streams.crews import CrewNotes, LineNotes
 from streams.cuts import Part, by_slot, merged
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
+from streams.nearly import NearlyThere
 from streams.notices import Notices
 from streams.outages import Ends, Outages, Reading
 from streams.outputs import Outputs
@@ -45,7 +46,7 @@ from streams.trips import Trips
 from streams.vehicles import DUPLICATE, LATE, NEW, TOO_OLD, Vehicles
 
 #: Version of the state's layout; a snapshot of another one is not used.
-STATE_SCHEMA = 10
+STATE_SCHEMA = 11
 #: A sender's clock this far ahead of receipt is wrong, though not so wrong as to be refused, milliseconds.
 AHEAD_MS = 5_000
 _PERIOD = (1 << 40) - 1
@@ -66,6 +67,7 @@ class Observer:
         self.tracker = Tracker(ground.matching.points, ground.matching.track)
         self.free = ground.matching.free_matcher()
         self.pieces = ground.pieces
+        self.nearly = NearlyThere()
         self.outages = Outages(self.settings.track.max_gap_s, self.settings.track.max_speed_mps)
         self.sensors = Sensors(ground)
         self.statements = Statements()
@@ -304,6 +306,9 @@ class Observer:
             near[s[p.on]] = piece = self.pieces.find(p.shape[p.on], p.s_mm[p.on], near[s[p.on]])
             segment, offset_mm = self.pieces.place(p.shape[p.on], p.s_mm[p.on], piece)
             m.segment[on], m.offset_m[on] = segment, offset_mm / 1000.0
+            far = p.on & (p.apart_m > self.settings.track.join_m) & (m.segment[rows] >= 0)
+            if far.any():
+                self.nearly.kept(event_ms[far], m.segment[rows[far]], p.apart_m[far])
             for k in s[p.on & self.vehicles.unshaped[s]].tolist():
                 self.free.clear(k)
             self.vehicles.unshaped[s[p.on]] = False
@@ -322,7 +327,7 @@ class Observer:
         off = np.flatnonzero(~p.on)
         if off.size:
             ends = None if ends is None else ends.of(off)
-            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], ends, m)
+            self._match_freely(c, rows[off], i[off], s[off], east, north, boarding[off], before_mps[off], p.apart_m[off], ends, m)
 
     def _read(self, c: VehicleColumns, i: I64, s: I64) -> None:
         """Odometers of vehicles that have lost their position."""
@@ -367,6 +372,7 @@ class Observer:
         north: F64,
         boarding: Bool,
         before_mps: F64,
+        apart_m: F64,
         ends: Ends | None,
         m: _Match,
     ) -> None:
@@ -376,6 +382,11 @@ class Observer:
             ends = ends._replace(odometer_m=(self.free.last(s)[1], c.odometer_m[i]))
         step = self.free.step(s, c.event_ms[i], east[rows], north[rows], c.heading_deg[i], c.speed_mps[i], m.profile[rows], c.odometer_m[i])
         m.segment[rows], m.offset_m[rows] = step.segment, np.where(step.segment >= 0, step.offset_m, 0.0)
+        if len(step.nearly.fix):
+            self.nearly.note(c.event_ms[i], step.segment, step.distance_m, step.nearly)
+        left = np.isfinite(apart_m) & (step.segment >= 0)
+        if left.any():
+            self.nearly.off_line(c.event_ms[i[left]], step.segment[left], step.distance_m[left], apart_m[left])
         t = step.traversals
         if len(t.slot):
             order = np.argsort(s)
@@ -424,6 +435,7 @@ class Observer:
                 tuple(self.vehicles.ids[s] for s in who),
                 rows.window.astype("<i8").tobytes(), rows.segment.astype("<i8").tobytes(), index.astype("<i8").tobytes(),
                 rows.sums.astype("<i8").tobytes(), self.sensors.take(), self.meter.take(), self._crews.take(), weather, self._lines.take(), grid, told, wire.hold(held), self.notices.take(self.log_ms),
+                self.nearly.take(self.log_ms, self.settings.lateness_ms),
             )
         )  # fmt: skip
 
@@ -440,6 +452,7 @@ class Observer:
         nothing_more[:, NEWEST] = c.sums[:, NEWEST]
         self._new_rows.append(Rows(c.window, c.segment, c.who, nothing_more))
         self.notices.resend()
+        self.nearly.resend()
 
     # ------------------------------------------------------------------- state
 
@@ -452,7 +465,7 @@ class Observer:
         state = {
             "schema": STATE_SCHEMA, "network": self.network.version, "offset": self.offset, "log_ms": self.log_ms, "simulated": self.simulated,
             "vehicles": self.vehicles.export(), "tracker": self.tracker.export(n), "free": {int(k): self.free.export(int(k)) for k in np.flatnonzero(self.vehicles.unshaped[: len(n)])},
-            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(), "trips": self.trips.export(), "outages": self.outages.export(),
+            "meter": self.meter.export(), "sensors": self.sensors.export(), "crews": self._crews.export(), "lines": self._lines.export(), "statements": self.statements.export(), "notices": self.notices.export(), "passages": self.passages.export(), "trips": self.trips.export(), "outages": self.outages.export(), "nearly": self.nearly.export(),
             "sides": {} if self.sides is None else self.sides.export(),
             "tally": {k: getattr(self.tally, k) for k in Tally.__slots__},
             "cells": [a.astype("<i8").tobytes() for a in (cells.window, cells.segment, cells.who, cells.sums)],
@@ -482,6 +495,7 @@ class Observer:
         self.passages.restore(state.get("passages", []))
         self.trips.restore(state.get("trips", {}))
         self.outages.restore(state["outages"])
+        self.nearly.restore(state["nearly"])
         if self.sides is not None:
             self.sides.restore(state.get("sides", {}))
         if isinstance(self.parser, Remembers) and state.get("parser") is not None:

@@ -167,6 +167,7 @@ class Partial(msgspec.Struct, frozen=True, array_like=True):
     heard: tuple[HeardRow, ...] = ()
     held: bytes = b""  #: see ``hold``
     notices: tuple[NoticeRow, ...] = ()
+    nearly: bytes = b""  #: see ``streams.nearly``
 
     def rows(self) -> Rows:
         """The columns as arrays."""

@@ -145,7 +145,8 @@ def test_what_is_usual_is_told_where_a_profile_knows_it_and_older_evidence_is_st
 def test_every_language_says_the_same_things() -> None:
     for name, english in WORDS["en"]._asdict().items():
         for language in ("fi", "sv"):
-            words = WORDS[language]._asdict()[name]
+            words = WORDS[language]._asdict()[name]  # of tuples: no more and no fewer
+            assert isinstance(english, str) or len(words) == len(english)
             assert words, (language, name)
             if isinstance(english, str):
                 assert set(re.findall(r"{(\w+)}", words)) == set(re.findall(r"{(\w+)}", english)), (language, name)
@@ -208,7 +209,7 @@ def test_sites_share_the_weight_by_the_health_of_their_feeds_and_older_evidence_
     assert x is not None
     assert [(s.weight, s.health) for s in x.sources] == [(0.4, None), (0.2, 0.5)]
     assert "Less weight, since the feed is late, silent or refused in part: tms/2 (50 %)." in x.text
-    *fields, _, _ = msgspec.msgpack.decode(explaining.encode(e))
+    *fields, _, _, _ = msgspec.msgpack.decode(explaining.encode(e))
     older = explaining.decode(msgspec.msgpack.encode([*fields, [list(r)[:-1] for r in msgspec.to_builtins(e.readings)]]))
     assert [r.worth for r in older.readings] == [1.0, 1.0]
     assert older.worth == ()
