@@ -206,11 +206,14 @@ class DriverSettings:
     snapshot_s: float = 3.0
     #: The same by size, seconds a megabyte of state: a large state is written less often, since the state topic takes every copy.
     snapshot_s_mb: float = 2.0
+    #: The same by time, seconds a second that the last one took: a slow broker is given more outputs than snapshots.
+    snapshot_s_s: float = 3.0
     #: At most this many unacked messages; then a snapshot is made at once.
     max_pending: int = 2_000
     #: Messages fed to the step at once while more are waiting. More: less cost a message in catching up, and more to lose time with in one go.
     together: int = 16
-    #: A hand that took longer than this, seconds, is followed by one of half as many, down to one: a slow broker holds nothing up for a minute, which would count as a stall.
+    #: How long a hand may take, seconds: one that took longer is followed by one with as many messages as that would have been enough for, down to one. So a slow broker, and
+    #: its turns among many partitions, hold each up for the time of one message of each.
     slow_s: float = 2.0
 
 
@@ -231,9 +234,7 @@ class PartitionDriver:
         self.sequence = 0  #: of the next snapshot
         self.last_snapshot_s = self.now_s()
         self.every_s = self.settings.snapshot_s
-        self.together = (
-            1  #: doubled with each hand that is quick, halved by each that is slow: the first hand must not be the one that takes minutes
-        )
+        self.together = 1  #: at most doubled from hand to hand: the first must not be the one that takes minutes
         self.fed = 0
         self.skipped = 0
         self.closed = False
@@ -315,8 +316,11 @@ class PartitionDriver:
         if held:
             began_s = self.now_s()
             await self._process([Logged(m.value, m.offset, m.timestamp_ms) for m in held])
-            slow = self.now_s() - began_s > self.settings.slow_s
-            self.together = max(1, self.together // 2) if slow else min(self.settings.together, self.together * 2)
+            took_s, slow_s = self.now_s() - began_s, self.settings.slow_s
+            if took_s > slow_s:
+                self.together = max(1, int(len(held) * slow_s / took_s))
+            else:
+                self.together = min(self.settings.together, self.together * 2)
             self.pending += held
             if len(self.pending) >= self.settings.max_pending:
                 await self._snapshot()
@@ -363,13 +367,14 @@ class PartitionDriver:
         partial = self.step.flush()
         if partial is not None:
             await self.sink.partial(partial, self.step.log_ms())
-        acked, self.pending = self.pending, []
+        acked, self.pending, began_s = self.pending, [], self.now_s()
         offset, state = self.step.offset, self.step.export()
         await self.sink.settle()
         await self.sink.snapshot(Snapshot(self.step.owner, offset, state, self.sequence), self.step.log_ms())
         await self.sink.settle()
         self.sequence += 1
         self.durable, self.last_snapshot_s = offset, self.now_s()
-        self.every_s = max(self.settings.snapshot_s, self.settings.snapshot_s_mb * len(state) / 1e6)
+        s, took_s = self.settings, self.last_snapshot_s - began_s
+        self.every_s = max(s.snapshot_s, s.snapshot_s_mb * len(state) / 1e6, s.snapshot_s_s * took_s)
         for message in acked:
             message.ack()

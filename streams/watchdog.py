@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 log = logging.getLogger("tilannekuva.watchdog")
 
@@ -28,14 +29,28 @@ class WatchdogSettings:
     unready_s: float = 20.0
     #: How often the thread looks.
     look_s: float = 5.0
+    #: So many times as long a partition may wait for the broker while it takes what other partitions write: it is slow then, and each has its turn.
+    turns: float = 5.0
+
+
+class Progress(NamedTuple):
+    """How far a partition is."""
+
+    fed: int  #: last offset in the state
+    durable: int  #: last offset that is durable and acked
+    committed: int  #: offset that the group has committed
+    end: int  #: of the log
+    taken: int = 0  #: how much of what it wrote the broker has taken so far; any unit
+    waiting: bool = False  #: there is more that the broker has not taken yet
 
 
 @dataclass
 class _Seen:
     """What a partition was last seen at."""
 
-    mark: tuple[int, int]  #: last offset in the state, committed offset
+    mark: tuple[int, int, int]  #: last offset in the state, committed offset, what the broker has taken
     since_s: float
+    turn_s: float  #: the same; later where it waited for the broker and that took what others wrote
     committed_s: float  #: since when what is durable here has not been committed
 
 
@@ -71,24 +86,27 @@ class Watchdog:
             self.settled_s = now
             self.ready_s = self.ready_s if self.ready_s is not None else now
 
-    def saw(self, partitions: dict[tuple[str, int], tuple[int, int, int, int]]) -> None:
-        """The broker answered. For each partition that is assigned here: last offset in the state, last one that is durable and acked, committed offset, log end."""
+    def saw(self, partitions: dict[tuple[str, int], Progress]) -> None:
+        """The broker answered: so far are the partitions that are assigned here."""
         now = self.now_s()
         with self._lock:
             self.broker_s, self.broker_beats = now, self.beats
-            for tp, (fed, durable, committed, end) in partitions.items():
-                mark, seen = (fed, committed), self._seen.get(tp)
+            takes = any(tp in self._seen and p.taken != self._seen[tp].mark[2] for tp, p in partitions.items())
+            for tp, p in partitions.items():
+                mark, seen = (p.fed, p.committed, p.taken), self._seen.get(tp)
                 if seen is None:
-                    self._seen[tp] = _Seen(mark, now, now)
+                    self._seen[tp] = _Seen(mark, now, now, now)
                     continue
-                if seen.mark != mark or committed >= end:
-                    seen.since_s = now
-                if seen.mark[1] != committed or committed > durable:
+                if seen.mark != mark or p.committed >= p.end:
+                    seen.since_s = seen.turn_s = now
+                elif takes and p.waiting:
+                    seen.turn_s = now
+                if seen.mark[1] != p.committed or p.committed > p.durable:
                     seen.committed_s = now
                 seen.mark = mark
             for gone in set(self._seen) - set(partitions):
                 del self._seen[gone]
-            self._lag = {tp: max(0, end - committed) for tp, (_, _, committed, end) in partitions.items()}
+            self._lag = {tp: max(0, p.end - p.committed) for tp, p in partitions.items()}
 
     # ------------------------------------------------------------------ answers
 
@@ -108,7 +126,7 @@ class Watchdog:
         with self._lock:
             for (topic, partition), seen in sorted(self._seen.items()):
                 lag = self._lag.get((topic, partition), 0)
-                if self.broker_s - seen.since_s > limit_s:
+                if self.broker_s - seen.turn_s > limit_s or self.broker_s - seen.since_s > limit_s * self.settings.turns:
                     return f"{topic}-{partition}: nothing moved for {self.broker_s - seen.since_s:.0f} s with {lag} messages not committed"
                 if self.broker_s - seen.committed_s > limit_s:
                     return f"{topic}-{partition}: what is durable has not been committed for {self.broker_s - seen.committed_s:.0f} s; {lag} messages behind"

@@ -42,8 +42,8 @@ from streams.outputs import Outputs
 from streams.recovery import close_gap, recover
 from streams.segments import publish_segments
 from streams.snapshots import Snapshot, SnapshotStore
-from streams.watchdog import Watchdog, WatchdogSettings
-from streams.writer import Writer
+from streams.watchdog import Progress, Watchdog, WatchdogSettings
+from streams.writer import Turns, Writer
 
 log = logging.getLogger("tilannekuva.process")
 #: A connector writes what it received within 30 s or dies, so nothing with an older ingest time than this can still come into a partition that is read to its end.
@@ -57,7 +57,9 @@ PROBE_S = 5.0
 TRIM_S = 5.0
 #: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
 ANSWER_S = 40.0
-#: A clean stop takes no longer than this, seconds; what is not done by then is left to the next start.
+#: So long a stop waits for what is in hand to be durable, seconds. What is not by then, behind a slow broker, is not acked: the next start does it again.
+DURABLE_S = 7.0
+#: A stop takes no longer than this, seconds; then the process is ended.
 STOP_S = 12.0
 
 
@@ -79,7 +81,7 @@ class WorkerSettings:
 
 
 class KafkaSink:
-    """The driver's sink on real topics."""
+    """A driver's sink on real topics."""
 
     def __init__(self, writer: Writer, store: SnapshotStore, partials: str, metrics: WorkerMetrics) -> None:
         self.writer, self.store, self.partials, self.metrics = writer, store, partials, metrics
@@ -158,12 +160,14 @@ class CityWorker:
         self.group = f"{settings.prefix}tilannekuva-{city.name}"
         self.app = self._make_app()
         self.producer: AIOKafkaProducer | None = None
-        self.sink: KafkaSink | None = None
+        self.turns = Turns()
+        self.sinks: dict[TP, KafkaSink] = {}
         self.store = SnapshotStore(settings.bootstrap, state_topic(city.name, settings.prefix))
         self.log = Log(settings.bootstrap, append_times=bool(settings.prefix))
         self.probe = Probe(settings.bootstrap, self.group)
         self.watchdog = Watchdog(settings.watchdog, exit=lambda _: end(EXIT_SOFTWARE))
         self.stopping = False
+        self.gave_up = False  #: the stop did not wait for all that was under way to the broker
         self.done = asyncio.Event()  #: everything is worked off (``until_end``)
 
     def _make_app(self) -> faust.App:
@@ -215,10 +219,8 @@ class CityWorker:
         self.producer = make_producer(self.settings.bootstrap, f"tilannekuva-process-{self.city.name}-{self.settings.instance}")
         await self.producer.start()
         await self.probe.start()
-        writer = Writer(self.producer, self.city, self.settings.prefix, failed=lambda e: fatal("a record was not taken by the broker", e))
-        self.sink = KafkaSink(writer, self.store, self.partials, self.metrics)
         if "fuse" in self.settings.stages:
-            await publish_segments(self.settings.bootstrap, writer, self.network)
+            await publish_segments(self.settings.bootstrap, self._writer(), self.network)
         self.watchdog.start()
         self.app.finalize()
         await self.app.start()
@@ -238,28 +240,43 @@ class CityWorker:
         if error is not None:
             fatal(task.get_name(), error)
 
+    async def abandon(self, starting: asyncio.Task[None]) -> None:
+        """Stop in the middle of the start: nothing is in hand yet."""
+        self.stopping = self.gave_up = True
+        self.watchdog.stop()
+        starting.cancel()
+        await asyncio.wait({starting}, timeout=STOP_S)
+        if self.producer is not None:
+            await self.producer.client.close()
+
     async def stop(self) -> None:
         """What is in hand is made durable and acked, then the group is left. What waits in buffers is left to whoever comes next."""
         self.stopping = True
         self.watchdog.stop()
-
-        async def close(driver: PartitionDriver) -> None:
-            await driver.maybe_snapshot(force=True)
+        # an assignment that is under way may add some; they have been fed nothing
+        closing = [asyncio.create_task(d.maybe_snapshot(force=True), name=d.step.owner) for d in self.drivers.values()]
+        late = (await asyncio.wait(closing, timeout=DURABLE_S))[1] if closing else set()
+        for driver in self.drivers.values():
             driver.closed = True
-
-        await asyncio.gather(
-            *(close(d) for d in self.drivers.values())
-        )  # an assignment that is under way may add some; they have been fed nothing
+        if late:
+            log.warning("left to the next start, since the broker is slow: %s", ", ".join(sorted(t.get_name() for t in late)))
+            self.gave_up = True
+        tasks = [*self._tasks, *late]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in set(closing) - late:
+            task.result()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that a late setting may come too late: not this one, which is read at the stop
             self.app.conf.stream_wait_empty = False  # Faust would wait for what is in its buffers; commit what was acked, and go
         await self.app.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await self.probe.stop()
-        if self.producer is not None:
+        if self.producer is None:
+            return
+        if self.gave_up:
+            await self.producer.client.close()  # not flushed: nothing of what is under way was acked
+        else:
             await self.producer.stop()
 
     # ----------------------------------------------------------------- messages
@@ -288,7 +305,8 @@ class CityWorker:
         async with self._making.setdefault(tp, asyncio.Lock()):
             found = self.drivers.get(tp)
             if found is None:
-                found = PartitionDriver(lambda: self._step(tp), self._sink(), time.monotonic, self.settings.driver)
+                self.sinks[tp] = KafkaSink(self._writer(), self.store, self.partials, self.metrics)
+                found = PartitionDriver(lambda: self._step(tp), self.sinks[tp], time.monotonic, self.settings.driver)
                 begin = time.monotonic()
                 await recover(found, tp, self.store, self.log)
                 memory.settle()
@@ -299,10 +317,18 @@ class CityWorker:
                 self.metrics.lost.labels(self.city.name, found.step.owner).inc(lost)
             return found
 
-    def _sink(self) -> KafkaSink:
-        if self.sink is None:
+    def _writer(self) -> Writer:
+        if self.producer is None:
             raise RuntimeError("the worker has not been started")
-        return self.sink
+        return Writer(self.producer, self.city, self.settings.prefix, self._not_taken, self.turns)
+
+    def _not_taken(self, error: BaseException) -> None:
+        if not self.gave_up:
+            fatal("a record was not taken by the broker", error)
+
+    def _progress(self, tp: TP, committed: int, end: int) -> Progress:
+        driver, writer = self.drivers[tp], self.sinks[tp].writer
+        return Progress(driver.step.offset, driver.durable, committed, end, writer.taken, writer.waiting)
 
     def _step(self, tp: TP) -> Step:
         if tp.topic == self.partials:
@@ -312,15 +338,16 @@ class CityWorker:
     # --------------------------------------------------------------- rebalancing
 
     async def _assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
-        """Drivers of partitions that went elsewhere are dropped, before their state grows old; new ones are recovered."""
-        try:
+        """Drivers of partitions that went elsewhere are dropped, before their state grows old; new ones are recovered. A stop does not wait for that."""
+        if not self.stopping:
             mine = {tp for tp in args[0] if tp.topic in self.feed_of or tp.topic == self.partials}
-            for tp in set(self.drivers) - mine:
-                self.drivers.pop(tp).closed = True
-            for tp in sorted(mine):
-                (await self._driver(tp, None)).closed = False
-        except Exception as e:
-            fatal("assignment", e)
+            await asyncio.wait([self._start(self._take_up(mine), "assignment")])
+
+    async def _take_up(self, mine: set[TP]) -> None:
+        for tp in set(self.drivers) - mine:
+            self.drivers.pop(tp).closed = True
+        for tp in sorted(mine):
+            (await self._driver(tp, None)).closed = False
 
     async def _revoked(self, _app: Any, /, *args: Any, **_: Any) -> None:
         """Faust has waited until everything was acked. A state stays right for its offset whoever goes on; until the partition is assigned again it writes nothing."""
@@ -371,9 +398,9 @@ class CityWorker:
             try:
                 async with asyncio.timeout(ANSWER_S):
                     committed = await self.probe.committed()
-                    mine = {(tp.topic, tp.partition): d for tp, d in self.drivers.items() if not d.closed}
-                    ends = await self.probe.ends(set(mine) | (set(every) if self.settings.until_end else set()))
-                    self.watchdog.saw({tp: (d.step.offset, d.durable, committed.get(tp, 0), ends[tp]) for tp, d in mine.items()})
+                    mine = {tp for tp, d in self.drivers.items() if not d.closed}
+                    ends = await self.probe.ends(mine | (set(every) if self.settings.until_end else set()))
+                    self.watchdog.saw({tp: self._progress(tp, committed.get(tp, 0), ends[tp]) for tp in mine & set(self.drivers)})
                     if self.settings.until_end and await self._worked_off(every, ends, committed):
                         self.done.set()
             except TimeoutError:
@@ -400,8 +427,13 @@ async def run_worker(worker: CityWorker, stop: asyncio.Event) -> None:
 
     A crash of the app (broker gone for good, rebalance failed) is fatal as well. So is a clean stop that does not come to its end: everything that was acked is durable.
     """
-    await worker.start()
+    starting = asyncio.create_task(worker.start())
     ends = {asyncio.create_task(stop.wait()), asyncio.create_task(worker.done.wait())}
+    await asyncio.wait({starting, *ends}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        await worker.abandon(starting)
+        return
+    starting.result()
     while not (await asyncio.wait(ends, timeout=0.5, return_when=asyncio.FIRST_COMPLETED))[0]:
         if worker.app.crashed or worker.app.crash_reason is not None:
             fatal("app", worker.app.crash_reason or RuntimeError("crashed"))

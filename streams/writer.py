@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import murmur2
 
 from connectors.cities import City
@@ -17,8 +19,29 @@ from streams.outputs import Out, Outputs, parts
 SCHEMA_URL = "https://tilannekuva.example/schemas/{product}.v{major}.json"
 
 
+class Turns:
+    """The way to one producer, for many writers: on each topic partition first come, first served, a batch at a time, so that a small hand waits for one batch of each other
+    writer, however many those have in hand.
+
+    The producer takes one batch of a topic partition while another is under way, and has whoever brings more wait; for so long as a request may take, less when several wait. What it
+    would not take in that time it is given again: how long is too long, the watchdog says.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[str, int], asyncio.Lock] = {}
+
+    async def take(self, topic: str, partition: int, hand_over: Callable[[], Awaitable[asyncio.Future[Any]]]) -> asyncio.Future[Any]:
+        """Hand over when it is our turn; what comes back is done when the broker has it."""
+        async with self._turns.setdefault((topic, partition), asyncio.Lock()):
+            while True:
+                try:
+                    return await hand_over()
+                except KafkaTimeoutError:  # raised before anything of it was taken
+                    continue
+
+
 class Writer:
-    """Writes the outputs of one city; ``settle`` waits until the broker has them.
+    """Writes the outputs of one partition's step; ``settle`` waits until the broker has them.
 
     Args:
         producer: started already; see ``connectors/kafka.py``.
@@ -26,12 +49,21 @@ class Writer:
         prefix: of topic names.
         failed: called at once, from the event loop, when the broker did not take something. What was sent later may have arrived all the same, so the caller must end
             the process before it writes anything more: a partial that claims a time must not follow one that was lost.
+        turns: shared by all writers of a producer.
     """
 
     def __init__(
-        self, producer: AIOKafkaProducer, city: City, prefix: str = "", failed: Callable[[BaseException], None] | None = None
+        self,
+        producer: AIOKafkaProducer,
+        city: City,
+        prefix: str = "",
+        failed: Callable[[BaseException], None] | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.producer, self.city, self.prefix, self.failed = producer, city, prefix, failed
+        self.taken = 0  #: batches and messages that the broker has, so far
+        self._turns = turns or Turns()
+        self._given = 0  #: batches and messages that came here, so far
         self._sent: set[asyncio.Future[Any]] = set()  #: on their way
         self._error: BaseException | None = None
         self._batchers: dict[str, Batcher] = {}
@@ -82,14 +114,17 @@ class Writer:
     async def _batches(self, product: str, outs: Sequence[Out], partition: int) -> None:
         topic, batcher = self.topic(product), self._batcher(product)
         for batch in batcher.batches(outs):
-            self._keep(await self.producer.send_batch(batch, topic, partition=partition))
+            await self._give(topic, partition, partial(self.producer.send_batch, batch, topic, partition=partition))
 
-    def _keep(self, sent: asyncio.Future[Any]) -> None:
+    async def _give(self, topic: str, partition: int, hand_over: Callable[[], Awaitable[asyncio.Future[Any]]]) -> None:
+        self._given += 1
+        sent = await self._turns.take(topic, partition, hand_over)
         self._sent.add(sent)
         sent.add_done_callback(self._done)
 
     def _done(self, sent: asyncio.Future[Any]) -> None:
         self._sent.discard(sent)
+        self.taken += 1
         error: BaseException | None = RuntimeError("the producer was stopped") if sent.cancelled() else sent.exception()
         if error is not None:
             self._error = self._error or error
@@ -100,17 +135,21 @@ class Writer:
         self, topic: str, partition: int, key: bytes, value: bytes | None, timestamp_ms: int, headers: Sequence[tuple[str, bytes]] = ()
     ) -> None:
         """One message on an internal topic."""
-        self._keep(await self.producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)))
+        send, rest = self.producer.send, {"key": key, "partition": partition, "timestamp_ms": timestamp_ms, "headers": list(headers)}
+        await self._give(topic, partition, partial(send, topic, value, **rest))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was given here that the broker does not have yet."""
+        return self._given > self.taken
 
     async def settle(self) -> None:
-        """Until the broker has everything that was handed over before this call, by whomever.
+        """Until the broker has everything that was handed over here before this call.
 
         Raises:
             Exception: what went wrong with any record since the start; nothing may be acked any more.
         """
         if self._sent:
-            waiting = list(self._sent)
-            await self.producer.flush()
-            await asyncio.wait(waiting)
+            await asyncio.wait(list(self._sent))
         if self._error is not None:
             raise self._error

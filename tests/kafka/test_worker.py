@@ -16,6 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -26,12 +27,16 @@ from deploy.kafka.broker import KafkaBroker, free_port
 from geo import store
 from models.errors import EXIT_SOFTWARE
 from models.topics import dead_letter_topic, open_topic, partials_topic, raw_topic
+from streams import worker as worker_module
 from streams.admin import ensure_topics
 from streams.logs import Log
 from streams.outputs import Out, Outputs
+from streams.snapshots import Snapshot
+from streams.worker import CityWorker, WorkerSettings, run_worker
 from streams.writer import Writer
 from tests.kafka.harness import PATIENCE_S, ROOT, Town, Worker, compare, end, process, produce, read, written
 from tests.kafka.proxy import OF_THE_COORDINATOR, OFFSET_COMMIT, PRODUCE, Proxy
+from tests.kafka.quota import limit
 from tests.streams import world
 
 pytestmark = pytest.mark.kafka
@@ -75,6 +80,64 @@ async def test_sigterm_in_a_full_hand_is_a_clean_stop_without_a_repetition(kafka
     found = await written(town, kafka, prefix)
     compare(town.offline(prefix, max_items=1), found)
     assert {p: w.records - len(w.by_id) for p, w in found.items()} == dict.fromkeys(found, 0)
+
+
+async def test_sigterm_behind_a_broker_that_takes_next_to_nothing_is_a_clean_stop_and_loses_nothing(kafka: str, tmp_path: Path) -> None:
+    """What cannot be made durable in time is not acked, and the next worker does it again."""
+    town = Town(tmp_path, lines=world.recording(vehicles=8, seconds=300))
+    prefix, instance = await produce(town, kafka, name(), max_items=1), name()
+    positions = open_topic("toytown", "vehicle-position", prefix)
+    worker = Worker(town, kafka, prefix, instance)
+    try:
+        await until_it_works(worker, kafka, positions)
+        await limit(kafka, f"tilannekuva-process-toytown-{instance}", 1_000)
+        out = -1
+        while out < (now := await end(kafka, positions)):  # until it is held up
+            out = now
+            await asyncio.sleep(1)
+        worker.process.send_signal(signal.SIGTERM)
+        assert await worker.exit_code() == 0, worker.tail()  # 70 if it had taken longer than STOP_S
+        assert "left to the next start, since the broker is slow: " in worker.tail()
+    finally:
+        worker.end()
+    await process(town, kafka, prefix)
+    compare(town.offline(prefix, max_items=1), await written(town, kafka, prefix))
+
+
+async def test_a_stop_does_not_wait_for_a_partition_that_is_being_recovered(kafka: str, tmp_path: Path) -> None:
+    town = Town(tmp_path, lines=world.recording(vehicles=1, seconds=10))
+    prefix = await produce(town, kafka, name())
+    worker = CityWorker(town.city, town.network, WorkerSettings(bootstrap=kafka, prefix=prefix))
+    recovering = asyncio.Event()
+
+    async def never(owner: str, *, whole: bool = False) -> list[Snapshot]:
+        recovering.set()
+        await asyncio.Event().wait()
+        return []
+
+    worker.store.read = never  # type: ignore[method-assign]
+    await worker.start()
+    async with asyncio.timeout(PATIENCE_S):
+        await recovering.wait()
+    async with asyncio.timeout(PATIENCE_S) as patience:
+        await worker.stop()
+    assert not patience.expired()  # Faust would not let itself be cancelled
+
+
+async def test_a_stop_does_not_wait_for_the_streets_to_be_published(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow broker may take minutes for those of a large city."""
+    town, publishing, stop = Town(tmp_path), asyncio.Event(), asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        publishing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker_module, "publish_segments", never)
+    running = asyncio.create_task(run_worker(CityWorker(town.city, town.network, WorkerSettings(bootstrap=kafka, prefix=name())), stop))
+    async with asyncio.timeout(PATIENCE_S):
+        await publishing.wait()
+        stop.set()
+        await running
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 1.0])
@@ -235,8 +298,8 @@ async def test_a_worker_that_stands_still_is_red_dumps_its_stacks_and_ends(kafka
     assert said in await stands_still(town, kafka, prefix, broken, PATIENCE)
 
 
-async def test_a_worker_stands_still_too_when_the_coordinator_does_or_takes_no_commits(tmp_path: Path) -> None:
-    """The broker takes and gives messages all the while: only what the group's coordinator answers is not answered."""
+async def test_a_worker_stands_still_too_when_the_coordinator_does_or_takes_no_commits_or_the_broker_no_messages(tmp_path: Path) -> None:
+    """The broker gives messages all the while: only one thing is not answered."""
     town = Town(tmp_path, lines=world.recording(vehicles=4, seconds=1200))
     proxy = Proxy()
     await proxy.start()
@@ -244,7 +307,7 @@ async def test_a_worker_stands_still_too_when_the_coordinator_does_or_takes_no_c
     try:
         with KafkaBroker(tmp_path / "broker", properties={"advertised.listeners": f"PLAINTEXT://{address}"}) as broker:
             proxy.target = broker.port
-            for deaf in (frozenset({OFFSET_COMMIT}), OF_THE_COORDINATOR):
+            for deaf in (frozenset({OFFSET_COMMIT}), OF_THE_COORDINATOR, frozenset({PRODUCE})):
                 run = name()
                 load = asyncio.create_task(produce(town, address, run, max_items=1, speed=4.0))
                 await asyncio.sleep(3)  # the topics are being made
@@ -258,7 +321,10 @@ async def test_a_worker_stands_still_too_when_the_coordinator_does_or_takes_no_c
                     load.cancel()
                     proxy.deaf = frozenset()
                     await asyncio.gather(load, return_exceptions=True)
-                assert "has not been committed" in text or "has not answered" in text or "rebalance" in text
+                if deaf == {PRODUCE}:
+                    assert "nothing moved" in text
+                else:
+                    assert "has not been committed" in text or "has not answered" in text or "rebalance" in text
     finally:
         await proxy.stop()
 

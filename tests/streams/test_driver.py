@@ -176,24 +176,43 @@ async def test_a_full_hand_is_made_durable_without_waiting_for_the_ticker(make, 
 async def test_while_the_sink_is_slow_fewer_messages_are_taken_in_hand_and_the_same_comes_out(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
     calm, sink, clock, hands = Sink(), Sink(), [0.0], list[int]()
     await feed(driver(make, calm), calm, raw)
-    slow_s = [0.0]
+    message_s = [0.0]
     write = sink.write
 
     async def slowly(outputs: Outputs) -> None:
-        clock[0] += slow_s[0]
+        clock[0] += message_s[0] * d.together
         await write(outputs)
 
     sink.write = slowly  # type: ignore[method-assign]
-    d = PartitionDriver(make, sink, lambda: clock[0])
+    d = PartitionDriver(make, sink, lambda: clock[0], DriverSettings(slow_s=2.0))
     for offset, value in enumerate(raw):
-        slow_s[0] = 5.0 if 20 < offset < len(raw) // 2 else 0.0
+        message_s[0] = 0.0 if offset <= 20 or offset > 52 else 0.5 if offset <= 45 else 10.0
         before = d.fed
         await d.feed(Message(offset, value, sink), more=offset + 1 < len(raw))
         if d.fed > before:
             hands.append(d.fed - before)
-    assert hands[:9] == [1, 2, 4, 8, 16, 8, 4, 2, 1]  # the first is small: nobody knows yet how fast the sink is
-    assert 16 in hands[9:]
+    # The first is small: nobody knows yet how fast the sink is. 16 took 8 s, so 4 are enough for 2; with 10 s a message there is one at a time.
+    # Messages that give nothing cost nothing, so there are twos among the ones.
+    assert hands[:8] == [1, 2, 4, 8, 16, 4, 8, 4]
+    assert 1 in hands[8:13]
+    assert max(hands[8:13]) == 2
+    assert 8 in hands[13:]
     assert sink.values == calm.values
+
+
+async def test_behind_a_slow_broker_outputs_get_more_of_its_time_than_snapshots(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]
+    sink, clock = Sink(), [0.0]
+    snapshot = sink.snapshot
+
+    async def slowly(s: Snapshot, log_ms: int) -> None:
+        clock[0] += 7.0
+        await snapshot(s, log_ms)
+
+    sink.snapshot = slowly  # type: ignore[method-assign]
+    d = PartitionDriver(make, sink, lambda: clock[0], DriverSettings(snapshot_s=3.0, snapshot_s_s=3.0))
+    await feed(d, sink, raw[:30])
+    await d.maybe_snapshot(force=True)
+    assert d.every_s == 21.0
 
 
 async def test_a_large_state_is_written_less_often(make, raw: list[bytes]) -> None:  # type: ignore[no-untyped-def]

@@ -6,14 +6,15 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
 from streams.monitor import Monitor, Pulse
-from streams.watchdog import Watchdog, WatchdogSettings
+from streams.watchdog import Progress, Watchdog, WatchdogSettings
 
-RAW = ("raw.toytown.hfp", 0)
+RAW, OTHER = ("raw.toytown.hfp", 0), ("raw.toytown.hfp", 1)
 
 
 @dataclass
@@ -36,7 +37,7 @@ def live(
     for _ in range(int(seconds)):
         clock.now += 1
         w.beat(rebalancing=rebalancing)
-        w.saw({RAW: (fed, durable, committed, end)})
+        w.saw({RAW: Progress(fed, durable, committed, end)})
 
 
 def test_a_worker_that_has_read_everything_is_well_for_ever() -> None:
@@ -88,7 +89,7 @@ def test_a_worker_that_gets_too_little_of_the_processor_is_slow_and_not_stalled(
             clock.now += 4
             w.beat(rebalancing=False)
             assert w.trouble(60) is None
-        w.saw({RAW: (fed, fed - 1, fed, 10_000)})
+        w.saw({RAW: Progress(fed, fed - 1, fed, 10_000)})
     for _ in range(60):
         assert w.trouble(60) is None
         clock.now += 4
@@ -96,11 +97,48 @@ def test_a_worker_that_gets_too_little_of_the_processor_is_slow_and_not_stalled(
     assert "broker" in str(w.trouble(60))
 
 
+def two(w: Watchdog, clock: Clock, seconds: int, *, taken: Callable[[int], int], waiting: bool) -> None:
+    """The first partition stands still; the broker takes of the other one's writes what ``taken`` says."""
+    for k in range(seconds):
+        clock.now += 1
+        w.beat(rebalancing=False)
+        w.saw({RAW: Progress(9, -1, 0, 500, 3, waiting), OTHER: Progress(k if taken(1) else 0, -1, 0, 500, taken(k), True)})
+
+
+def test_a_partition_that_waits_while_the_broker_takes_what_others_write_is_slow_and_not_stalled() -> None:
+    w, clock = watchdog()
+    two(w, clock, 290, taken=lambda k: k // 15, waiting=True)
+    assert (w.alive(), w.ready()) == (None, "raw.toytown.hfp-0: nothing moved for 289 s with 500 messages not committed")
+    two(w, clock, 15, taken=lambda k: k // 15 + 1, waiting=True)
+    assert "nothing moved for 30" in str(w.alive())  # its turn should have come
+
+
+def test_a_partition_that_stands_still_without_waiting_for_the_broker_is_stalled_whatever_others_do() -> None:
+    w, clock = watchdog()
+    two(w, clock, 62, taken=lambda k: k, waiting=False)
+    assert "raw.toytown.hfp-0: nothing moved for 61 s" in str(w.alive())
+
+
+def test_a_broker_that_takes_nothing_of_anybody_is_a_stall() -> None:
+    w, clock = watchdog()
+    two(w, clock, 62, taken=lambda k: 0, waiting=True)
+    assert "nothing moved for 61 s" in str(w.alive())
+
+
+def test_a_large_snapshot_that_the_broker_takes_piece_by_piece_is_no_stall() -> None:
+    w, clock = watchdog()
+    for k in range(600):
+        clock.now += 1
+        w.beat(rebalancing=False)
+        w.saw({RAW: Progress(9, -1, 0, 500, k // 50, True)})
+        assert w.alive() is None
+
+
 def test_a_dead_event_loop_a_silent_broker_and_an_endless_rebalance_are_stalls() -> None:
     w, clock = watchdog()
     live(w, clock, 10, 9, 10, 10)
     clock.now += 61
-    w.saw({RAW: (9, 9, 10, 10)})
+    w.saw({RAW: Progress(9, 9, 10, 10)})
     assert "event loop" in str(w.trouble(60))
     w.beat(rebalancing=False)
     assert w.trouble(60) is None
