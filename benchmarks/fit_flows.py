@@ -113,7 +113,7 @@ def said(c: Case, flows: FlowsSettings) -> tuple[F64, F64]:
     for last, result in step.kept.items():
         w = (last - first) // truth.FIVE
         if last >= first and w < windows:
-            flow[:, w], rate[:, w] = result.flow_vph, result.value[CO2] / 12.0 / step.length_km
+            flow[:, w], rate[:, w] = result.flow_vph, result.values(np.arange(len(result.flow_vph)))[CO2] / 12.0 / step.length_km
     own = truth.Laid(c.laid.edge[c.alike], c.laid.segment[c.alike], c.laid.metres[c.alike])
     km = c.truth.edges.length_m.to_numpy()[:, None] / 1000.0
     return truth.on_edges(c.laid, flow, n), truth.on_edges(own, rate, n) * km

@@ -57,7 +57,7 @@ def emissions(emitter: Emitter, first: int, last: int, result: Result, r: Rates,
     by = areas.by_code(fired + told * bits, 2 * bits)
     counts = np.rint(by[bits:].sum(axis=0)).astype(np.int64)
     guards = [np.rint(by[[k for k in range(2 * bits) if k & bit]].sum(axis=0)).astype(np.int64) for bit in GUARD_NAMES]
-    sums = sums_of(result.value, traffic, areas.piece, areas.pieces, areas.order)
+    sums = sums_of(result.values, traffic, areas.piece, areas.pieces, areas.order)
     tables, sources = [], []
     for layer, of in zip(areas.layers, areas.parts, strict=True):
         own = sums.over(of, layer.size)

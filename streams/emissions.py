@@ -24,7 +24,7 @@ from models.emissions.cold import DEFAULT_TEMPERATURE_C
 from models.emissions.fleet import Fleet, fleet_of
 from models.emissions.flow import CREEP_KMH, MEASURED, Flow, urban_of
 from models.emissions.rates import OUTPUTS, STEP_KMH, Conditions
-from models.emissions.segment import Traffic, own_log_var, values
+from models.emissions.segment import Traffic, mixed, own_log_var, values
 from models.fusion import ORIGINS, Estimate
 from streams import emission_areas, emission_text
 from streams.areas import Areas, areas_of
@@ -99,13 +99,20 @@ class Transit:
     at: I64  #: (k,) segments, sorted
     value: F64  #: (9, k) rates
     vehicles: F64  #: (k,) how many there were
+    told: Bool  #: (n,) whether a segment is among them
+
+    def among(self, at: I64) -> tuple[I64, I64]:
+        """Which of the segments ``at`` have transit vehicles, and their places here."""
+        here = np.flatnonzero(self.told[at])
+        return here, np.searchsorted(self.at, at[here])
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """Emissions of all segments, with the traffic they come from."""
 
-    value: F64  #: (9, n) in the order of ``OUTPUTS``
+    rates: Rates
+    mix: F64  #: ``models.emissions.segment.mixed``
     traffic: Traffic  #: of the vehicles that are not transit
     transit: Transit
     transit_share: F64  #: of co2_total
@@ -113,6 +120,13 @@ class Result:
     chance: F64  #: variance of ln(flow) that comes of how many vehicles happened to drive
     speed_kmh: F64
     origin: I64
+
+    def values(self, at: I64) -> F64:
+        """Emissions of some segments, (9, m) in the order of ``OUTPUTS``. They are not kept: a table of all segments is larger than what it is made from."""
+        value = values(self.traffic.of(at), self.rates.table, self.mix)
+        here, there = self.transit.among(at)
+        value[:, here] += self.transit.value[:, there]
+        return value
 
 
 class Emitter:
@@ -269,7 +283,7 @@ class Emitter:
         speed = np.where(self.pace_windows > 0, self.pace_windows / np.where(self.pace > 0.0, self.pace, 1.0), np.nan)
         flow = self._flow((w + 1) * WINDOW_MS, speed, seen)
         result = self.result(r, flow, speed, seen, self.recent.between(first, w), self.settings.block_windows)
-        shown = np.flatnonzero(np.isfinite(speed) | (result.value[CO2] > 0.0) | (result.transit_share > 0.0))
+        shown = np.flatnonzero(np.isfinite(speed) | (result.transit_share > 0.0))
         out.add("emission-segment", self._segment_records(result, r, first, w, seen, "final", shown))
         out.add("emission-area", emission_areas.emissions(self, first, w, result, r, seen, "final"))
 
@@ -308,27 +322,24 @@ class Emitter:
             self.length_km, smooth, vph, share, self.urban, np.where(counts, flow.log_var, 0.0), flow.source,
             density_vpkm=density, extra_log_sd=np.sqrt(np.maximum(speed_var, 0.0) + noise), kind=self.flows.road_class,
         )  # fmt: skip
-        value = values(traffic, r.table)
         transit, transit_vph = self._transit(r, cells, hours)
-        value[:, transit.at] += transit.value
+        mix = mixed(share, r.table)
         share_of = np.zeros(len(known))
-        co2 = value[CO2, transit.at]
+        co2 = values(traffic.of(transit.at), r.table, mix)[CO2] + transit.value[CO2]
         share_of[transit.at] = np.where(co2 > 0.0, transit.value[CO2] / np.where(co2 > 0.0, co2, 1.0), 0.0)
         origin = np.zeros(len(known), np.int64)
         origin[seen.rows] = seen.estimate.origin
-        return Result(value, traffic, transit, share_of, vph + transit_vph, chance, speed, origin)
+        return Result(r, mix, traffic, transit, share_of, vph + transit_vph, chance, speed, origin)
 
-    def bounds(self, result: Result, r: Rates, at: I64) -> tuple[F64, F64]:
-        """lo95 and hi95 of some segments of a result, (9, m) each. Tables of all segments of a city do not fit beside each other."""
-        value = result.value[:, at]
+    def bounds(self, result: Result, at: I64, value: F64) -> tuple[F64, F64]:
+        """lo95 and hi95 of some segments of a result, (9, m) each, whose ``values`` are given."""
+        r, transit = result.rates, result.transit
         own_var = own_log_var(result.traffic.of(at)) + r.bounds.speed[:, None] ** 2
-        t = result.transit
-        place = np.minimum(np.searchsorted(t.at, at), max(len(t.at) - 1, 0))
-        here = np.flatnonzero(t.at[place] == at) if len(t.at) else np.empty(0, np.int64)
+        here, there = transit.among(at)
         if len(here):
-            total, transit = value[:, here], t.value[:, place[here]]
-            part = np.where(total > 0.0, transit / np.where(total > 0.0, total, 1.0), 0.0)
-            each = np.expm1(r.bounds.speed[:, None] ** 2 + np.log1p(r.transit_cv2[:, None] / np.maximum(t.vehicles[place[here]], 1.0)))
+            total, part = value[:, here], transit.value[:, there]
+            part = np.where(total > 0.0, part / np.where(total > 0.0, total, 1.0), 0.0)
+            each = np.expm1(r.bounds.speed[:, None] ** 2 + np.log1p(r.transit_cv2[:, None] / np.maximum(transit.vehicles[there], 1.0)))
             own_var[:, here] = np.log1p((1.0 - part) ** 2 * np.expm1(own_var[:, here]) + part**2 * each)
         return interval(value, np.sqrt(own_var + r.bounds.shared[:, None] ** 2))
 
@@ -341,7 +352,9 @@ class Emitter:
         value = np.stack([np.bincount(k, each[:, p], len(at)) for p in range(len(OUTPUTS))]).astype(np.float64)
         vph = np.zeros(len(self.length_km))
         vph[at] = np.bincount(k, dist_mm, len(at)) / 1e6 / (np.maximum(self.length_km[at], 1e-6) * hours)
-        return Transit(at, value, np.bincount(k, minlength=len(at)).astype(np.float64)), vph
+        told = np.zeros(len(vph), np.bool_)
+        told[at] = True
+        return Transit(at, value, np.bincount(k, minlength=len(at)).astype(np.float64), told), vph
 
     def _quantiles(self, seen: Seen) -> tuple[F64, F64]:
         """Quantiles of 20 and 80 % of every segment's speed, the estimate's own where it says them."""
@@ -396,18 +409,19 @@ class Emitter:
         def make(a: int, b: int) -> Block:
             keys = self.keys.take(pa.array(at[a:b]))
             ids = join("emission-segment:", keys, f":{start_ms}:{end_ms}:{seen.revision}")
-            return Block(keys, self._texts(result, r, at[a:b], common), np.full(b - a, start_ms), ids)
+            return Block(keys, self._texts(result, at[a:b], common), np.full(b - a, start_ms), ids)
 
         return parted(len(at), make) if len(at) else []
 
-    def _texts(self, result: Result, r: Rates, at: I64, common: str) -> pa.Array:
+    def _texts(self, result: Result, at: I64, common: str) -> pa.Array:
         """Values of some of these records."""
-        lo95, hi95 = self.bounds(result, r, at)
+        value = result.values(at)
+        lo95, hi95 = self.bounds(result, at, value)
         vph, general = result.flow_vph[at], result.traffic.flow_vph[at]
         share = np.where(vph > 0.0, general / np.maximum(vph, 1e-9), 0.0)  # what transit adds is known
         spread = np.exp(Z95 * np.sqrt(result.traffic.flow_log_var[at] + result.chance[at]) * share)
         known = np.isfinite(result.speed_kmh[at])
-        value, lo95, hi95 = (np.vstack(pair) for pair in ((result.value[:, at], vph), (lo95, vph / spread), (hi95, vph * spread)))
+        value, lo95, hi95 = (np.vstack(pair) for pair in ((value, vph), (lo95, vph / spread), (hi95, vph * spread)))
         speed: tuple[pa.Array | str, ...] = (',"speed_kmh":', significant(np.where(known, result.speed_kmh[at], 0.0)))
         if not known.all():
             speed = (pick(pa.array([',"speed_kmh":']), known - 1), pick(speed[1], np.where(known, np.arange(len(at)), -1)))

@@ -56,9 +56,6 @@ _CREEP_GSD = 1.5
 #: Share of a flow source's variance that its segments have in common, by code of ``flow.SOURCES`` (judgement).
 COMMON_SHARE: Final = (0.0, 0.1, 0.2, 0.3)
 
-#: Segments worked on at a time: small enough for the processor's cache.
-_CHUNK = 8192
-
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -117,54 +114,37 @@ class Sums:
     creep: Floats  #: (P, groups) rates times ``creep_log_sd``
 
     @classmethod
-    def of(
-        cls, value: Floats, extra_log_var: Floats, flow_log_var: Floats, creep: Floats, source: NDArray[np.int8], group: NDArray[np.intp],
-        groups: int, order: NDArray[np.intp] | None = None,
-    ) -> "Sums":  # fmt: skip
-        """Sums over the segments of each group.
+    def none(cls, outputs: int, groups: int) -> "Sums":
+        """Nothing yet."""
+        tables = (np.zeros((outputs, len(SOURCES), groups)) for _ in range(2))
+        return cls(*tables, *(np.zeros((outputs, groups)) for _ in range(3)))
+
+    def add(self, value: Floats, extra_log_var: Floats, flow_log_var: Floats, creep: Floats, code: int, group: NDArray[np.intp]) -> None:
+        """Some segments of one source.
 
         Args:
-            value: (P, n) rates.
-            extra_log_var: (n,) variance of ln(rate) that is each segment's own, beside that of its flow.
-            flow_log_var: (n,).
-            creep: (n,) a further error that all segments have in common, to different degrees (``creep_log_sd``).
-            source: (n,) codes of ``flow.SOURCES``.
-            group: (n,) 0..groups-1.
-            order: segments sorted by group, where that is known.
+            value: (P, m) rates; used up.
+            extra_log_var: (m,) variance of ln(rate) that is each segment's own, beside that of its flow.
+            flow_log_var: (m,).
+            creep: (m,) a further error that all segments have in common, to different degrees (``creep_log_sd``).
+            code: of ``flow.SOURCES``.
+            group: (m,) sorted.
         """
-        n_out = len(value)
-        out = cls(*(np.zeros((n_out, len(SOURCES), groups)) for _ in range(2)), *(np.zeros((n_out, groups)) for _ in range(3)))
-        if order is None:
-            order = np.argsort(group, kind="stable")
-        of = source[order]
-        for code in range(len(SOURCES)):
-            rows = order[of == code]
-            for start in range(0, len(rows), _CHUNK):
-                out._add(rows[start : start + _CHUNK], code, value, extra_log_var, flow_log_var, creep, group)
-        return out
-
-    def _add(
-        self, rows: NDArray[np.intp], code: int, value: Floats, extra_log_var: Floats, flow_log_var: Floats, creep: Floats, group: NDArray[np.intp]
-    ) -> None:  # fmt: skip
-        """Some segments of one source, sorted by group."""
-        at = group[rows]
-        first = np.flatnonzero(np.r_[True, at[1:] != at[:-1]])
-        at, share, flow_var = at[first], COMMON_SHARE[code], flow_log_var[rows]
-        rate = value.take(rows, axis=1)
+        first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+        at, share = group[first], COMMON_SHARE[code]
 
         def sums(x: Floats) -> Floats:
             return np.add.reduceat(x, first, axis=1)
 
-        self.value[:, code, at] += sums(rate)
+        self.value[:, code, at] += sums(value)
         if share:
-            self.common[:, code, at] += sums(rate * np.sqrt(share * flow_var))
-        slow = creep[rows]
-        if slow.any():
-            self.creep[:, at] += sums(rate * slow)
-        rate *= rate
-        self.square[:, at] += sums(rate)
-        rate *= np.exp((1.0 - share) * flow_var + extra_log_var[rows])
-        self.spread[:, at] += sums(rate)
+            self.common[:, code, at] += sums(value * np.sqrt(share * flow_log_var))
+        if creep.any():
+            self.creep[:, at] += sums(value * creep)
+        value *= value
+        self.square[:, at] += sums(value)
+        value *= np.exp((1.0 - share) * flow_log_var + extra_log_var)
+        self.spread[:, at] += sums(value)
 
     def over(self, group: NDArray[np.intp], groups: int) -> "Sums":
         """Sums of groups of groups; those numbered -1 are in none."""
@@ -191,7 +171,8 @@ class Sums:
         Args:
             speed_log_sd: (P,) that of the speed term.
 
-        >>> one = Sums.of(np.array([[2.0]]), np.zeros(1), np.array([0.09]), np.zeros(1), np.array([3], dtype=np.int8), np.array([0]), 1)
+        >>> one = Sums.none(1, 1)
+        >>> one.add(np.array([[2.0]]), np.zeros(1), np.array([0.09]), np.zeros(1), 3, np.array([0]))
         >>> round(float(one.own_log_sd(np.array([0.1]))[0, 0]) ** 2, 6)
         0.1
         """

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -132,8 +132,14 @@ def _lookup(flat: Floats, row: NDArray[np.intp], speed_kmh: Floats) -> Floats:
     return high
 
 
-def values(traffic: Traffic, table: RateTable) -> Floats:
-    """Emissions of every segment in g/h (MJ/h), outputs first: (9, n).
+def mixed(stream_share: Floats, table: RateTable) -> Floats:
+    """Rates of the streams of each kind of road together, (9, C x 2 x speeds), for shares (C, S)."""
+    out: Floats = np.einsum("cs,sugp->pcug", stream_share, table.rate).reshape(len(OUTPUTS), -1)
+    return out
+
+
+def values(traffic: Traffic, table: RateTable, mix: Floats | None = None) -> Floats:
+    """Emissions of every segment in g/h (MJ/h), outputs first: (9, n). ``mix``: as ``mixed`` gives it, where that is at hand.
 
     With ``speed_sd_kmh``, R is averaged over speeds at -sqrt(3), 0, +sqrt(3) deviations with weights 1/6, 2/3, 1/6 (Gauss-Hermite).
     """
@@ -142,9 +148,8 @@ def values(traffic: Traffic, table: RateTable) -> Floats:
     row = np.asarray(traffic.urban, dtype=np.intp) * len(GRID_KMH)
     lookups: list[tuple[Floats, Floats]] = []  #: tables (9, rows) and how many vehicles each holds for
     if traffic.kind is not None:  # streams of one kind of road are mixed beforehand
-        mixed = np.einsum("cs,sugp->pcug", traffic.stream_share, table.rate).reshape(len(OUTPUTS), -1)
         row += traffic.kind * (2 * len(GRID_KMH))
-        lookups = [(mixed, vehicles)]
+        lookups = [(mixed(traffic.stream_share, table) if mix is None else mix, vehicles)]
     else:
         share = np.broadcast_to(traffic.stream_share, (n, len(table.streams)))
         lookups = [
@@ -218,15 +223,34 @@ def sum_areas(
         expansion: (groups,) >= 1, vehicle-kilometres of the area over those of its segments; 1 when all are covered.
         expansion_log_sd: log standard deviation per unit of ln(expansion): what is added is a guess.
     """
-    sums = sums_of(emissions.value.T, traffic, group, groups)
+    sums = sums_of(lambda rows: emissions.value[rows].T.copy(), traffic, group, groups)
     value, lo95, hi95, own = of_sums(sums, bounds, expansion, expansion_log_sd)
     return Emissions(value, lo95, hi95, bounds.shared, own, emissions.guard_count, emissions.factor_set, emissions.fleet_mix)
 
 
-def sums_of(value: Floats, traffic: Traffic, group: NDArray[np.intp], groups: int, order: NDArray[np.intp] | None = None) -> Sums:
-    """What adds up of ``values`` (9, n) of segments, by group; ``order``: segments sorted by group, where that is known."""
-    extra = np.zeros(len(group)) if traffic.extra_log_sd is None else traffic.extra_log_sd**2
-    return Sums.of(value, extra, traffic.flow_log_var, creep_log_sd(traffic.speed_kmh), traffic.flow_source, group, groups, order)
+def sums_of(
+    value: Callable[[NDArray[np.intp]], Floats],
+    traffic: Traffic,
+    group: NDArray[np.intp],
+    groups: int,
+    order: NDArray[np.intp] | None = None,
+) -> Sums:
+    """What adds up of segments, by group, some thousands at a time.
+
+    Args:
+        value: ``values`` (9, m) of some segments, anew in each call.
+        order: segments sorted by group, where that is known.
+    """
+    out = Sums.none(len(OUTPUTS), groups)
+    order = np.argsort(group, kind="stable") if order is None else order
+    of = traffic.flow_source[order]
+    for code in range(len(SOURCES)):
+        rows = order[of == code]
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            extra = np.zeros(len(part)) if traffic.extra_log_sd is None else traffic.extra_log_sd[part] ** 2
+            out.add(value(part), extra, traffic.flow_log_var[part], creep_log_sd(traffic.speed_kmh[part]), code, group[part])
+    return out
 
 
 def of_sums(

@@ -212,8 +212,8 @@ def test_sums_of_sums_are_those_of_their_segments():
     n = 20_000
     t = traffic(rng.uniform(0.0, 60.0, n), rng.uniform(0.0, 900.0, n), source=rng.integers(0, 4, n), extra_log_sd=rng.uniform(0.0, 0.5, n))
     value, piece, of = segment.values(t, TABLE), rng.integers(0, 300, n), rng.integers(-1, 7, 300)
-    fine = segment.sums_of(value, t, piece, 300, np.argsort(piece, kind="stable"))
+    fine = segment.sums_of(lambda rows: value[:, rows], t, piece, 300, np.argsort(piece, kind="stable"))
     inside = np.flatnonzero(of[piece] >= 0)
-    direct = segment.sums_of(value[:, inside], t.of(inside), of[piece][inside], 7)
+    direct = segment.sums_of(lambda rows: value[:, inside[rows]], t.of(inside), of[piece][inside], 7)
     for a, b in zip(segment.of_sums(fine.over(of, 7), BOUNDS), segment.of_sums(direct, BOUNDS), strict=True):
         assert a == pytest.approx(b, rel=1e-9)
