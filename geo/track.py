@@ -107,8 +107,13 @@ class ShapePoints:
             self.length_m[k], self.spacing_m[k] = length, length / parts or spacing_m
             counts[k] = parts + 1
         self.first: I64 = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        none = [np.empty(0, np.float32)]
-        self.x, self.y = np.concatenate(xs or none), np.concatenate(ys or none)
+        self._east_north = np.empty(self.first[-1], np.complex64)  # a point in one number, so that reading it is one way through memory
+        self._east_north.real, self._east_north.imag = (np.concatenate(part or [np.empty(0, np.float32)]) for part in (xs, ys))
+
+    def at(self, index: I64 | slice) -> tuple[F64, F64]:
+        """East and north of points, metres from the origin."""
+        some = self._east_north[index]
+        return some.real.astype(np.float64), some.imag.astype(np.float64)
 
 
 class Tracker:
@@ -327,7 +332,7 @@ class Tracker:
         index = (base + i0)[:, None] + j
         valid = (j[:-1] < width[:, None]) & (index[:, :-1] < end[:, None])
         index = np.minimum(index, (end - 1)[:, None])
-        px, py = points.x[index].astype(np.float64), points.y[index].astype(np.float64)
+        px, py = points.at(index)
         u, d2, course, norm = _foot(px, py, (x - points.origin[0])[:, None], (y - points.origin[1])[:, None], ux[:, None], uy[:, None])
         s = (i0[:, None] + j[:-1] + u) * spacing[:, None]
         ahead = s - expected[:, None]
@@ -349,8 +354,7 @@ class Tracker:
     def _search(self, shape: int, x: float, y: float, ux: float, uy: float, odometer_m: float) -> float | None:
         """Where on the whole shape a fix lies; metres along it, or None when it does not lie on it."""
         cfg, points = self.settings, self.points
-        at = slice(points.first[shape], points.first[shape + 1])
-        px, py = points.x[at].astype(np.float64), points.y[at].astype(np.float64)
+        px, py = points.at(slice(points.first[shape], points.first[shape + 1]))
         u, d2, course, norm = _foot(px, py, x - points.origin[0], y - points.origin[1], ux, uy)
         s = (np.arange(len(u)) + u) * points.spacing_m[shape]
         cost = d2 / (cfg.sigma_m * cfg.sigma_m) + np.where(course < 0.0, 16.0, 0.0)
