@@ -27,10 +27,11 @@ def quantities(value: F64, lo95: F64, hi95: F64, names: Sequence[str] = OUTPUTS)
     texts = significant(np.concatenate([value, lo95, hi95]).ravel())
     out: list[pa.Array | str] = []
     for k, name in enumerate(names):
-        for field, row in ((f',"{name}":{{"value":', k), (',"lo95":', k + len(names)), (',"hi95":', k + 2 * len(names))):
-            out += [field, texts[n * row : n * (row + 1)]]
-        out.append("}")
-    return out
+        heads = f'{"}" if k else ""},"{name}":{{"value":', ',"lo95":', ',"hi95":'  # each part costs, so braces go with what comes next
+        for i, head in enumerate(heads):
+            row = k + i * len(names)
+            out += [head, texts[n * row : n * (row + 1)]]
+    return [*out, "}"]
 
 
 def fields(values: Mapping[str, object]) -> str:
