@@ -89,9 +89,10 @@ def _significant() -> pa.Array:
     """All numbers of four digits, 1000 to 10000, at each power; and zero at the end."""
     mantissa = np.arange(_FIRST, _FIRST + _MANTISSAS).astype(np.float64)
     powers = np.arange(_LEAST, _MOST + 1)
-    return texts(np.append(np.concatenate([_value(mantissa, np.full(_MANTISSAS, p)) for p in powers]), 0.0))
+    return pa.concat_arrays([*(texts(_value(mantissa, np.full(_MANTISSAS, p))) for p in powers), texts(np.zeros(1))])
 
 
 @cache
 def _fixed(digits: int) -> pa.Array:
-    return texts(np.arange(_FIXED[digits] + 1) / 10.0**digits)
+    values = np.arange(_FIXED[digits] + 1) / 10.0**digits
+    return pa.concat_arrays([texts(part) for part in np.array_split(values, 10)])

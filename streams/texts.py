@@ -41,6 +41,9 @@ if "pandas" not in sys.modules:
     pa.scalar("")
     sys.meta_path.remove(_NoPandas)
 
+# The C library gives back what is free (``streams/memory.py``): 55 MB less with 150,000 segments than with Arrow's own allocator, and no slower.
+pa.set_memory_pool(pa.system_memory_pool())
+
 _encode = msgspec.json.Encoder().encode
 _NOTHING = pa.scalar("")
 _POINT = pa.array(["", ".0"])
