@@ -408,7 +408,9 @@ class Observer:
 
     def _keep_open(self, sums: Rows, slots: I64, ingest_ms: I64) -> None:
         """Keep the contributions whose window was still open when their event was received."""
-        open_ = (sums.window + 1) * WINDOW_MS + self.settings.lateness_ms >= _by(sums.who, slots, ingest_ms)
+        received_ms = np.empty(len(self.vehicles.cursor), np.int64)
+        received_ms[slots] = ingest_ms
+        open_ = (sums.window + 1) * WINDOW_MS + self.settings.lateness_ms >= received_ms[sums.who]
         self._new_rows.append(Rows(sums.window[open_], sums.segment[open_], sums.who[open_], sums.sums[open_]))
 
     # -------------------------------------------------------------------- sums
@@ -554,9 +556,3 @@ def _course(heading_deg: F64, speed_mps: F64) -> tuple[F64, F64]:
 #: Whole degrees, looked up: a sine computed in a vector may differ in the last bit with the vector's length.
 _SIN = np.array([float(np.sin(np.float64(d) * np.pi / 180)) for d in range(360)])
 _COS = np.array([float(np.cos(np.float64(d) * np.pi / 180)) for d in range(360)])
-
-
-def _by(who: I64, slots: I64, values: I64) -> I64:
-    """Value of each ``who`` from a column over distinct ``slots``."""
-    order = np.argsort(slots)
-    return values[order[np.searchsorted(slots[order], who)]]
