@@ -68,8 +68,8 @@ class Meter:
             return
         slot = self._slot(ingest_ms)
         bins = np.searchsorted(LAG_EDGES_S, (event_ingest_ms - event_ms) / 1000.0)
-        for b, n in zip(*np.unique(bins, return_counts=True), strict=True):
-            slot.lags[int(b)] += int(n)
+        for b, n in enumerate(np.bincount(bins).tolist()):
+            slot.lags[b] += n
         newest = int(event_ms.max())
         slot.newest_event_ms = max(newest, slot.newest_event_ms or newest)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from connectors.columns import EVENT_CODE, I64, Trip, VehicleColumns
+from connectors.columns import EVENT_CODE, EVENTS, I64, Trip, VehicleColumns
 from models.clock import rfc3339
 from models.records import StopPassage, encode
 from streams.outputs import Out
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from streams.observe import Observer
 
 _ARR, _ARS, _DOO, _DOC, _PDE, _DEP, _PAS = (EVENT_CODE[e] for e in ("arr", "ars", "doo", "doc", "pde", "dep", "pas"))
-_USED = np.array([_ARR, _ARS, _DOO, _DOC, _PDE, _DEP, _PAS], dtype=np.int8)
+#: By kind of event, whether it tells of a passage.
+_USED = np.isin(np.arange(len(EVENTS)), [_ARR, _ARS, _DOO, _DOC, _PDE, _DEP, _PAS])
 #: A visit of which nothing was heard for longer than this is over without a departure, milliseconds.
 FORGET_MS = 3_600_000
 #: Longer than this at one stop is no dwell but a break, milliseconds.
@@ -52,7 +53,7 @@ class Passages:
     def feed(self, c: VehicleColumns, at: I64, owner: Observer) -> list[Out]:
         """Passages that the accepted events ``at`` complete."""
         out: list[Out] = []
-        for i in at[np.isin(c.event[at], _USED)].tolist():
+        for i in at[_USED[c.event[at]]].tolist():
             stop, trip = c.stop_id[i], c.trip[i]
             if stop is not None and trip.phase == "ongoing":
                 self._event(c, i, stop, trip, owner, out)
