@@ -10,8 +10,10 @@ from connectors.columns import Trip
 from geo.matching import NOT_ON_STREETS, PROFILE_OF_MODE
 from geo.network import I8, I64, Bool, Schedule
 
-#: Objects of trips that are remembered; then all are looked up anew.
+#: Trips that are remembered; then all are looked up anew.
 MOST = 20_000
+#: Objects of trips that are remembered, equal ones among them: parsers of polled feeds make new ones for each envelope.
+MOST_OBJECTS = 5_000
 
 
 class Routes:
@@ -19,18 +21,21 @@ class Routes:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self._forget()
-
-    def _forget(self) -> None:
         self._row: dict[Trip, int] = {}
+        self._table: I64 = np.empty((0, 4), np.int64)
+        self._forget_objects()
+
+    def _forget_objects(self) -> None:
         self._row_of_object: dict[int, int] = {}  #: a parser gives events of one trip the same object: its fields are compared once
         self._objects: list[Trip] = []  #: those objects: while they are here no other one has their identity
-        self._table: I64 = np.empty((0, 4), np.int64)
 
     def of(self, trips: list[Trip]) -> tuple[I64, I8, Bool, I64]:
         """Of each event's trip: shape (-1 none), who may drive where, whether its speed tells of traffic, and a number that tells it from others."""
-        if len(self._objects) > MOST:
-            self._forget()
+        if len(self._row) > MOST:
+            self._row.clear()
+            self._forget_objects()
+        if len(self._objects) > MOST_OBJECTS:
+            self._forget_objects()
         rows = list(map(self._row_of_object.get, map(id, trips)))
         if None in rows:
             rows = [self._remember(trip) if row is None else row for row, trip in zip(rows, trips, strict=True)]

@@ -12,9 +12,10 @@ from tests.streams import kit
 NET = kit.network()
 
 
-@pytest.mark.parametrize("most", [20_000, 7])
-def test_trips_made_anew_for_every_envelope_tell_what_they_tell_alone(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+@pytest.mark.parametrize(("most", "objects"), [(20_000, 5_000), (20_000, 3), (7, 5_000)])
+def test_trips_made_anew_for_every_envelope_tell_what_they_tell_alone(monkeypatch: pytest.MonkeyPatch, most: int, objects: int) -> None:
     monkeypatch.setattr(routes, "MOST", most)
+    monkeypatch.setattr(routes, "MOST_OBJECTS", objects)
     known = sorted(NET.schedule.by_route)
     together = Routes(NET.schedule)
     for k in range(60):
