@@ -1,6 +1,6 @@
 """How the cost of a message grows with vehicles and with segments: the core alone, without Kafka.
 
-    python benchmarks/growth.py [--vehicles 500,1500,5000,15000,50000] [--segments 1000,10000,100000,1000000] [--messages 90000] [--json FILE] [--plot docs/img/growth.png]
+    python benchmarks/growth.py [--vehicles 500,1500,5000,15000,50000] [--segments 1000,10000,100000,1000000] [--messages 90000] [--earlier FILE ...] [--json FILE] [--plot docs/img/growth.png]
 
 One fleet at 1 Hz a point, on a made-up grid. Timed is everything from an envelope's bytes to encoded records: observing (decode, clean, dedupe, match, sums, encode
 vehicle-position) and fusing (windows, fusion, provisional segment states), after a third of the log has warmed the caches. What does not come from messages but grows
@@ -10,6 +10,7 @@ the records that are told again in their turn, which cost what they are many. CP
 
 import argparse
 import gc
+import json
 import sys
 import time
 from pathlib import Path
@@ -166,6 +167,9 @@ def main() -> None:
     parser.add_argument("--vehicles", default="500,1500,5000,15000,50000", help="on 30,000 segments; empty for none")
     parser.add_argument("--segments", default="1000,10000,100000,1000000", help="with 1,500 vehicles; empty for none")
     parser.add_argument("--messages", type=int, default=90_000, help="a point, at least 12 s of log")
+    parser.add_argument(
+        "--earlier", type=Path, nargs="*", default=[], metavar="FILE", help="JSON of runs before, whose points are shown too"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="a picture; needs matplotlib: the research extra")
     args = parser.parse_args()
@@ -180,6 +184,9 @@ def main() -> None:
     for n in segments:
         gc.collect()
         rows.append({"by": "segments", **point(city, load.grid(city, n, 1_000), 1_500, args.messages)})
+    rows = sorted(
+        rows + [r for file in args.earlier for r in json.loads(file.read_text())["rows"]], key=lambda r: (r["by"] == "segments", r[r["by"]])
+    )
     say(table(rows))
     for by in ("vehicles", "segments"):
         costs = [r["total_us"] for r in rows if r["by"] == by]
