@@ -306,6 +306,8 @@ class FreeMatcher:
         self, fix: I64, best: I64, cost: F64, segment: I64, raw: F64, distance: F64, emission: F64, weight: F64, noise_m2: F64
     ) -> Nearly:  # fmt: skip
         """Of some fixes, the street that nearly had each, where there is one."""
+        if not len(fix):
+            return Nearly(fix, fix, *(np.empty(0) for _ in range(4)))
         s, row = self.settings, np.arange(len(fix))
         best, cost, segment = best[fix], cost[fix].copy(), segment[fix]
         chosen = segment[row, best]
