@@ -1,12 +1,12 @@
 """Real departures on real road links: 12 runs of bus 2510 of 23 September 2020 (HFP, HSL, CC BY 4.0) on the Digiroad links of Helsinki (Fintraffic, CC BY 4.0).
 
     python benchmarks/links.py ../shared/networks/hfp_2510_2020-09-23 [HSL_linjat.zip]
-    python benchmarks/links.py --recordings HSL_linjat.zip RECORDING… [--osm EXTRACT.osm.pbf]
+    python benchmarks/links.py --recordings HSL_linjat.zip RECORDING… [--osm EXTRACT.osm.pbf | --snap METRES]
 
 With HSL's drawn lines the shape of line 2510 is laid onto the links and runs are followed along it, as in a city that knows its lines; without, they are matched freely, which is hard
 here: the recording has neither speed nor heading. The links cover the line's way in Helsinki only; what lies farther than 50 m from all of them is left out. Link times of ours are the
 sums that the picture is made from, boarding included.
-The second form takes other HFP recordings trip by trip, on the streets of HSL's drawn lines or of an OSM extract.
+The second form takes other HFP recordings trip by trip, on the streets of HSL's drawn lines (``--snap``: those so near to each other are one street) or of an OSM extract.
 Those by the odometer: its reading says when each link's end was passed. It is stretched to the length of the matched way, anew every ``--stretch`` metres that it counts (500): over a
 whole run one wrong turn of the matched way, or an odometer that counts too little, would put the time of all later links on others. ``--stretch inf`` stretches it once.
 """
@@ -274,10 +274,11 @@ def main() -> None:
     p.add_argument("rest", nargs="*", type=Path)
     p.add_argument("--recordings", action="store_true")
     p.add_argument("--osm", type=Path)
+    p.add_argument("--snap", type=float, default=0.0)
     p.add_argument("--stretch", type=float, default=STRETCH_M)
     a = p.parse_args()
     if a.recordings:
-        ground = Ground(build("helsinki", osm=a.osm, lines=a.first, crs="EPSG:3067"))
+        ground = Ground(build("helsinki", osm=a.osm, lines=a.first, crs="EPSG:3067", snap_m=a.snap))
         for path in a.rest:
             for r in recorded(ground, path, a.stretch):
                 _print(r)

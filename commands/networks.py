@@ -41,11 +41,19 @@ def covered(city: City) -> object:
     type=click.Path(exists=True, path_type=Path),
     help="Polygon (GeoJSON or GeoPackage) to cut to; default: the area of the city file, else what its lines run through. See `network area`.",
 )
+@click.option(
+    "--snap",
+    type=click.FloatRange(0.0, 20.0),
+    default=0.0,
+    show_default=True,
+    help="Without OSM: drawn lines that lie so many metres apart are one street; 3 suits lines that were drawn by several hands.",
+)
 @_to
 @with_settings
 def network_build(
-    city: str, osm: Path | None, gtfs: Path | None, lines: Path | None, area: Path | None, to: Path | None, settings: tuple[str, ...]
-) -> None:
+    city: str, osm: Path | None, gtfs: Path | None, lines: Path | None, area: Path | None, snap: float, to: Path | None,
+    settings: tuple[str, ...],
+) -> None:  # fmt: skip
     """Directed road segments and the shapes of the lines of a CITY, as GeoParquet. Streets that have not changed keep their ids when it is built anew."""
     from geo import store
     from geo.build import build
@@ -60,6 +68,7 @@ def network_build(
         crs=c.crs,
         licence=c.network.licence if osm else c.licence,
         attribution=c.network.attribution if osm else c.attribution[0],
+        snap_m=snap,
     )
     folder = to or network_folder(c)
     store.save(net, folder)

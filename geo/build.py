@@ -27,6 +27,7 @@ from geo import gtfs as gtfs_loader
 from geo import lines as lines_loader
 from geo import osm as osm_loader
 from geo.network import Bool, Network, Schedule, Segments, Shapes
+from geo.noding import noded
 from geo.polylines import coordinates
 from geo.project import Plane, default_crs
 from models.errors import ConfigError
@@ -47,6 +48,7 @@ def build(
     licence: str | None = None,
     attribution: str | None = None,
     drive_on_left: bool = False,
+    snap_m: float = 0.0,
     progress: Say | None = None,
 ) -> Network:
     """Build a network; see the table above for what comes from where.
@@ -62,6 +64,7 @@ def build(
         licence: SPDX id or URL; by default that of OpenStreetMap where its map is used, else "see source".
         attribution: text to show; by default OpenStreetMap's where its map is used.
         drive_on_left: on which side of the street traffic drives.
+        snap_m: drawn lines that lie so near to each other are one street, metres (``geo/noding.py``); only where there is no street map. 0: only those over the same points.
         progress: is told what is being done.
 
     Raises:
@@ -94,7 +97,7 @@ def build(
         shapes, schedule = _laid(timetable, drawn, segments, say)
     else:
         say(f"cutting {len(drawn)} drawn lines at junctions")
-        segments, shapes, schedule = lines_loader.segments_and_shapes(drawn)
+        segments, shapes, schedule = lines_loader.segments_and_shapes(noded(drawn, snap_m) if snap_m > 0 else drawn)
         if polygon is not None:
             segments, shapes, schedule = _part_in(segments, shapes, schedule, polygon, plane)
         if timetable is not None:
