@@ -55,6 +55,8 @@ _CREEP_GSD = 1.5
 
 #: Share of a flow source's variance that its segments have in common, by code of ``flow.SOURCES`` (judgement).
 COMMON_SHARE: Final = (0.0, 0.1, 0.2, 0.3)
+#: Sums below this are nothing, g/h: their squares have no digits left.
+_NOTHING: Final = 1e-100
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +179,10 @@ class Sums:
         0.1
         """
         total = self.total()
-        some = np.where(total > 0.0, total, 1.0)
+        some = np.where(total > _NOTHING, total, 1.0)
         alone = np.maximum(np.exp(speed_log_sd**2)[:, None] * self.spread - self.square, 0.0) / some / some
         part = self.value / some[:, None]
         sd = self.common / np.where(self.value > 0.0, self.value, 1.0)
         together = (part**2 * np.expm1(sd**2)).sum(axis=1)
-        out: Floats = np.sqrt(np.log1p(alone) + np.log1p(together) + (self.creep / some) ** 2) * (total > 0.0)
+        out: Floats = np.sqrt(np.log1p(alone) + np.log1p(together) + (self.creep / some) ** 2) * (total > _NOTHING)
         return out
