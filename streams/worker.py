@@ -220,12 +220,25 @@ class CityWorker:
         await self.producer.start()
         await self.probe.start()
         if "fuse" in self.settings.stages:
-            await publish_segments(self.settings.bootstrap, self._writer(), self.network)
+            await self._publish_segments()
         self.watchdog.start()
         self.app.finalize()
         await self.app.start()
         self._start(self._ticker(), "ticker")
         self._start(self._prober(), "prober")
+
+    async def _publish_segments(self) -> None:
+        """However long a slow broker takes; the watchdog looks only later, so one that takes nothing ends the process from here."""
+        writer, taken = self._writer(), -1
+        publishing = asyncio.create_task(publish_segments(self.settings.bootstrap, writer, self.network))
+        try:
+            while not (await asyncio.wait({publishing}, timeout=self.settings.watchdog.stalled_s))[0]:
+                if writer.taken == taken:
+                    fatal("segments", TimeoutError("the broker takes none"))
+                taken = writer.taken
+            publishing.result()
+        finally:
+            publishing.cancel()
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task whose failure ends the process."""

@@ -32,6 +32,7 @@ from streams.admin import ensure_topics
 from streams.logs import Log
 from streams.outputs import Out, Outputs
 from streams.snapshots import Snapshot
+from streams.watchdog import WatchdogSettings
 from streams.worker import CityWorker, WorkerSettings, run_worker
 from streams.writer import Writer
 from tests.kafka.harness import PATIENCE_S, ROOT, Town, Worker, compare, end, process, produce, read, written
@@ -136,6 +137,23 @@ async def test_a_stop_does_not_wait_for_the_streets_to_be_published(kafka: str, 
     running = asyncio.create_task(run_worker(CityWorker(town.city, town.network, WorkerSettings(bootstrap=kafka, prefix=name())), stop))
     async with asyncio.timeout(PATIENCE_S):
         await publishing.wait()
+        stop.set()
+        await running
+
+
+async def test_a_start_ends_where_the_broker_takes_no_streets(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    town, ended = Town(tmp_path), asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker_module, "publish_segments", never)
+    monkeypatch.setattr(worker_module, "fatal", lambda *_: ended.set())
+    settings = WorkerSettings(bootstrap=kafka, prefix=name(), watchdog=WatchdogSettings(stalled_s=0.1))
+    stop = asyncio.Event()
+    running = asyncio.create_task(run_worker(CityWorker(town.city, town.network, settings), stop))
+    async with asyncio.timeout(PATIENCE_S):
+        await ended.wait()
         stop.set()
         await running
 
