@@ -23,7 +23,7 @@ from streams.outputs import Block, Out
 from streams.texts import instants
 
 #: A batch is closed when its records take so much, bytes before they are packed.
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 768 * 1024
 MOST_RECORDS = 8192
 FEW = 64  #: So few records are framed one by one: joining columns costs some hundred microseconds, however short they are.
 ZSTD, ZSTD_LEVEL = 4, 1

@@ -211,7 +211,7 @@ class DriverSettings:
     #: At most this many unacked messages; then a snapshot is made at once.
     max_pending: int = 2_000
     #: Messages fed to the step at once while more are waiting. More: less cost a message in catching up, and more to lose time with in one go.
-    together: int = 16
+    together: int = 64
     #: How long a hand may take, seconds: one that took longer is followed by one with as many messages as that would have been enough for, down to one. So a slow broker, and
     #: its turns among many partitions, hold each up for the time of one message of each.
     slow_s: float = 2.0

@@ -303,12 +303,19 @@ class CityWorker:
                 tp = TP(event.message.topic, event.message.partition)
                 message = _Event(event)
                 driver = await self._driver(tp, message)
-                await driver.feed(message, more=not stream.channel.queue.empty())
+                await driver.feed(message, more=self._more(stream, tp, message.offset))
                 self.metrics.fed(self.city.name, driver.step.owner, driver.step.log_ms())
         except asyncio.CancelledError:
             raise
         except Exception as e:
             fatal("agent", e)
+
+    def _more(self, stream: Any, tp: TP, offset: int) -> bool:
+        """Whether a message has others right behind it: in the agent's queue, or in the log, from where they come in a moment. The ticker waits for neither."""
+        if not stream.channel.queue.empty():
+            return True
+        end = self.app.consumer.highwater(tp)
+        return end is not None and end > offset + 1
 
     async def _driver(self, tp: TP, first: Message | None) -> PartitionDriver:
         """The driver of a partition, recovered when it is new here, and without a gap before ``first``."""
