@@ -40,9 +40,9 @@ segment in one minute is mostly the red light it met; sums over the street are n
 ## Limits
 
 - The truth is a simulation: its demand, its drivers and its signals are invented, only streets and a part of the lines are real. Its jams stand stiller than real ones.
-- Less than two square kilometres of one city. The parameters were fitted on other seeds of the same streets; on real streets their limits, signals and classes are as good as the map.
+- Less than two square kilometres of one city; another town and other demand: [accuracy-elsewhere.md](accuracy-elsewhere.md). The parameters were fitted on other seeds of the same streets; on real streets their limits, signals and classes are as good as the map.
 - Confidence is calibrated on these runs. On streets that nothing has seen (`inferred`) it says how good the formula is there, in a simulation whose drivers keep the limit.
-- The car truth of one minute rests on few cars; the confidence is fitted half to single minutes and half to five, and lies between the two. The quantiles are those of
+- The car truth of one minute rests on few cars; the confidence is fitted to both and lies between the two. The quantiles are those of
   five minutes; of single minutes 23 to 24 % lie below the lower and 67 to 69 % below the upper one.
 - A blocked lane (minute 42 of each run) hardly shows in the streams: see the tables of what vehicles and sites on that edge said before it and while it lasted. The true mean of the edge falls
   mostly because the standing vehicle is counted: without it the cars drive within 1.3 km/h of their speed before in six of nine runs, since the lane beside it takes them, and sites tell

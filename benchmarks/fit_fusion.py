@@ -1,6 +1,6 @@
 """Fits the parameters of the estimator and of its confidence on simulated runs, and prints them. Writes nothing.
 
-    python benchmarks/fit_fusion.py --runs DIR --osm EXTRACT.osm.pbf [--names 1,2,7,42,1-harsh,2-harsh,7-harsh] [--test 3,4] [--rounds 3] [--only confidence|scale]
+    python benchmarks/fit_fusion.py --runs DIR --osm EXTRACT.osm.pbf [--names 1,2,7,42,1-harsh,2-harsh,7-harsh] [--test 3,4] [--rounds 3] [--only confidence|scale|map]
 
 Runs are folders of ``groundtruth.py``, as ``benchmarks/accuracy.py`` makes them. They are replayed once; what the estimator was told is kept, and its parameters are then moved
 one at a time, up and down by a factor that halves, while the pooled score falls. The score sums the figures of the project's bars, each over its aim, and those of
@@ -24,11 +24,11 @@ from benchmarks import replayed, truth
 from connectors.cities import load as load_city
 from geo.build import build
 from geo.junctions import junctions
-from geo.network import F64
+from geo.network import F64, Bool
 from geo.streets import streets
-from models.confidence import Z20, Spread, normal_cdf
+from models.confidence import BAND, CALIBRATED, Z20, Spread, log_normal_probability, normal_cdf
 from models.fusion import Estimator, FusionSettings
-from models.streets import C128, I64, Streets
+from models.streets import Streets
 
 #: What is fitted, with the step of the first round, as a factor's logarithm.
 PARAMETERS = {
@@ -139,7 +139,7 @@ def rows_of(cases: list[Case]) -> Rows:
         every = {}
         for w, obs in c.replay.told:
             every[w] = e.advance(obs)
-            heard[w] = e.heard
+            heard[w] = e.heard()
         speed = replayed.grids(every, c.truth.start_ms, c.truth.minutes, len(c.streets))[0]
         n, first = len(c.truth.edges), c.truth.start_ms // 60_000
         features = [
@@ -168,14 +168,11 @@ def rows_of(cases: list[Case]) -> Rows:
 
 
 class _Listening(Estimator):
-    """Keeps what the spread is made from."""
+    """Tells what the spread is made from."""
 
-    heard: tuple[F64, ...] = ()
-
-    def features(self, rows: I64, street: C128, ahead: C128) -> tuple[tuple[F64, F64, F64, F64], F64]:
-        said = super().features(rows, street, ahead)
-        self.heard = said[0]
-        return said
+    def heard(self) -> tuple[F64, F64, F64, F64]:
+        """Features of every segment in the window last taken in."""
+        return self.features(np.arange(len(self.probes)), self._street, self._ahead)[0]
 
 
 def _width(b: F64, r: Rows) -> F64:
@@ -188,9 +185,9 @@ def _raw(b: F64, r: Rows) -> F64:
     return np.clip(normal_cdf(np.log1p(half) / width) - below, 0.01, 0.99)
 
 
-def search(f: Callable[[F64], float], b: F64, rounds: int = 60) -> F64:
+def search(f: Callable[[F64], float], b: F64, rounds: int = 60, step: float = 0.2) -> F64:
     """One coefficient at a time."""
-    best, steps = f(b), np.full(len(b), 0.2)
+    best, steps = f(b), np.full(len(b), step)
     for _ in range(rounds):
         for i in range(len(b)):
             for sign in (1, -1):
@@ -243,11 +240,8 @@ def fit_confidence(cases: list[Case], test: list[Case]) -> None:
 
 
 def fit_scale(cases: list[Case]) -> None:
-    """Factors that put what is published right as a whole: features of an edge's segments, averaged, are not those of their averages.
-
-    Of the widths below and above (ln(factor) is added to ``base``), so that 20 and 80 % of the truths of five minutes lie below the quantiles; and of the probability (of
-    ``CALIBRATED``), so that its mean is the weighted mean of the hits against one and five minutes.
-    """
+    """Factors that put the published quantiles right as a whole (ln(factor) is added to ``base``), so that 20 and 80 % of the truths of five minutes lie below them: features of an edge's
+    segments, averaged, are not those of their averages."""
     said = []
     for c in cases:
         e = Estimator(c.streets)
@@ -271,18 +265,53 @@ def fit_scale(cases: list[Case]) -> None:
         print(
             f"{name}: {share(k, 1.0):.1%} of five-minute truths below it; base {np.log((low + high) / 2):+.3f} makes it {share(k, (low + high) / 2):.1%}"
         )
-    sums = np.zeros((2, 3))
-    for c, grids in zip(cases, said, strict=True):
-        n = len(c.truth.edges)
-        pace, sure = truth.paces(c.laid, grids[0], n), truth.on_edges(c.laid, grids[3], n)
-        for k, (true, speed, p) in enumerate(
-            ((c.truth.minute_speed, 1.0 / pace, sure), (c.truth.speed, 1.0 / truth.by_five(pace), truth.by_five(sure)))
+
+
+def fit_map(cases: list[Case], test: list[Case]) -> None:
+    """The map of probabilities, against what is published: confidences averaged over an edge and five minutes, as ``benchmarks/accuracy.py`` scores them.
+
+    Monotone; the sum of the calibration errors against one and five minutes, in 10 and in 14 bins so that it is not fitted to the borders of bins, those of five counting twice.
+    """
+    rows, knots = _published(cases), len(CALIBRATED)
+
+    def errors(r: list[tuple[F64, Bool]], c: F64, bins: int) -> tuple[float, float]:
+        one, five = (truth.calibration(hats @ c, hit, bins)[0] for hats, hit in r)
+        return one, five
+
+    def loss(c: F64) -> float:
+        if (c < 0.02).any() or (c > 0.98).any() or (np.diff(c) < 0).any():
+            return np.inf
+        return sum(one + 2 * five for one, five in (errors(rows, c, 10), errors(rows, c, 14)))
+
+    best = search(loss, np.array(CALIBRATED), rounds=40, step=0.05)
+    print(f"CALIBRATED = ({', '.join(f'{x:.3f}' for x in best)})  # {knots} knots")
+    for name, r in (("fitted on", rows), ("tested on", _published(test) if test else None)):
+        for what, c in (("as it is", np.array(CALIBRATED)), ("fitted", best)):
+            if r is not None:
+                one, five = errors(r, c, 10)
+                print(f"{name}, {what}: calibration error {five:.3f} against five minutes, {one:.3f} against one")
+
+
+def _published(cases: list[Case]) -> list[tuple[F64, Bool]]:
+    """Of minutes and of five minutes of edges: shares of each knot of the map in the confidence that is published, and whether the truth lay within the band."""
+    parts: list[list[tuple[F64, Bool]]] = [[], []]
+    knots = np.linspace(0.0, 1.0, len(CALIBRATED))
+    for c in cases:
+        n, first, e = len(c.truth.edges), c.truth.start_ms // 60_000, _Listening(c.streets)
+        every, heard = {}, {}
+        for w, obs in c.replay.told:
+            every[w], heard[w] = e.advance(obs), e.heard()
+        speed = replayed.grids(every, c.truth.start_ms, c.truth.minutes, len(c.streets))[0]
+        width = np.stack([BAND.width(*heard[first + m]) for m in range(c.truth.minutes)], axis=1)
+        raw = np.where(np.isfinite(speed), log_normal_probability(np.where(np.isfinite(speed), speed, 1.0), width), np.nan)
+        hats = [truth.on_edges(c.laid, np.where(np.isnan(raw), np.nan, np.interp(raw, knots, hat)), n) for hat in np.eye(len(knots))]
+        pace = truth.paces(c.laid, speed, n)
+        for k, (true, said, of) in enumerate(
+            ((c.truth.minute_speed, 1.0 / pace, hats), (c.truth.speed, 1.0 / truth.by_five(pace), [truth.by_five(h) for h in hats]))
         ):
-            has = np.isfinite(true) & np.isfinite(speed) & np.isfinite(p)
-            sums[k] += has.sum(), p[has].sum(), (np.abs(true - speed) <= np.maximum(0.15 * speed, 3.0))[has].sum()
-    mean = sums[:, 1:] / sums[:, :1]
-    weighted = np.array([MINUTE_SHARE, 1 - MINUTE_SHARE]) @ mean
-    print(f"CALIBRATED: times {weighted[1] / weighted[0]:.3f}")
+            has = np.isfinite(true) & np.isfinite(said) & np.isfinite(of[0])
+            parts[k].append((np.stack([h[has] for h in of], axis=1), (np.abs(true - said) <= np.maximum(0.15 * said, 3.0))[has]))
+    return [(np.concatenate([h for h, _ in p]), np.concatenate([y for _, y in p])) for p in parts]
 
 
 def main() -> None:
@@ -292,7 +321,7 @@ def main() -> None:
     p.add_argument("--names", default="1,2,7,42,1-harsh,2-harsh,7-harsh", help="runs to fit on")
     p.add_argument("--test", default="", help="runs to report on")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--only", choices=["estimate", "confidence", "scale"])
+    p.add_argument("--only", choices=["estimate", "confidence", "scale", "map"])
     a = p.parse_args()
     cases = [case(a.runs / n, a.osm) for n in a.names.split(",")]
     test = [case(a.runs / n, a.osm) for n in a.test.split(",") if n]
@@ -309,6 +338,8 @@ def main() -> None:
         fit_confidence(cases, test)
     if a.only == "scale":  # of the values that stand in the code
         fit_scale(cases)
+    if a.only == "map":  # the same
+        fit_map(cases, test)
 
 
 if __name__ == "__main__":

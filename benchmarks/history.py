@@ -68,7 +68,7 @@ def learn(cases: list[Case], settings: ProfileSettings | None = None) -> Profile
 
 
 def nothing(obs: WindowSums) -> WindowSums:
-    return dataclasses.replace(obs, **{f.name: getattr(obs, f.name)[:0] for f in dataclasses.fields(obs)})
+    return dataclasses.replace(obs, **{f.name: None if (v := getattr(obs, f.name)) is None else v[:0] for f in dataclasses.fields(obs)})
 
 
 def said(c: Case, profile: Profile | None, *, blind: bool) -> tuple[F64, F64, I64]:

@@ -73,7 +73,8 @@ def grids(said: dict[int, Estimate], start_ms: int, minutes: int, n: int) -> tup
     origin = np.zeros((n, minutes), np.int64)
     for w, e in said.items():
         if 0 <= w - first < minutes:
-            for grid, column in zip(out, (e.speed_kmh, e.p20_kmh, e.p80_kmh, e.confidence), strict=True):
+            sure = np.where(np.isfinite(e.speed_kmh), e.confidence, np.nan)  # of what is not told nothing is claimed
+            for grid, column in zip(out, (e.speed_kmh, e.p20_kmh, e.p80_kmh, sure), strict=True):
                 grid[:, w - first] = column
             origin[:, w - first] = e.origin
     return out[0], out[1], out[2], out[3], origin
