@@ -57,6 +57,8 @@ PROBE_S = 5.0
 TRIM_S = 5.0
 #: A question to the broker is asked anew after so long, seconds; a worker that gets a twentieth of a core needs half of it.
 ANSWER_S = 40.0
+#: A broker that is told to slow us down (a quota) answers a large request only when its share of time is over: not to be taken for a dead one, which the watchdog ends.
+PATIENCE_MS = 120_000
 #: So long a stop waits for what is in hand to be durable, seconds. What is not by then, behind a slow broker, is not acked: the next start does it again.
 DURABLE_S = 7.0
 #: A stop takes no longer than this, seconds; then the process is ended.
@@ -216,7 +218,9 @@ class CityWorker:
         created = await ensure_topics(self.settings.bootstrap, self.city, self.settings.prefix, replication=self.settings.replication)
         if created:
             log.info("created topics: %s", ", ".join(created))
-        self.producer = make_producer(self.settings.bootstrap, f"tilannekuva-process-{self.city.name}-{self.settings.instance}")
+        self.producer = make_producer(
+            self.settings.bootstrap, f"tilannekuva-process-{self.city.name}-{self.settings.instance}", request_timeout_ms=PATIENCE_MS
+        )
         await self.producer.start()
         await self.probe.start()
         if "fuse" in self.settings.stages:
