@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -34,6 +34,20 @@ def by_slot(envelope: Envelope, offset: int) -> list[Part]:
             parts.append(Part(msgspec.structs.replace(envelope, items=piece, ingest_ms=piece[-1].ingest_ms), offset, first))
             first = k
     return parts
+
+
+def runs(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
+    """What may be taken together: messages received in one health slot, all simulated or none; all else by itself."""
+    first = 0
+    for k in range(1, len(parts) + 1):
+        if k < len(parts) and (own := _slot(parts[k].envelope)) is not None and own == _slot(parts[first].envelope):
+            continue
+        yield parts[first:k]
+        first = k
+
+
+def _slot(e: Envelope) -> tuple[bool, int] | None:
+    return (e.simulated, e.ingest_ms // SLOT_MS) if e.kind == "messages" else None
 
 
 def merged(batch: Sequence[Part]) -> tuple[Envelope, Where]:

@@ -34,6 +34,7 @@ from streams.nearly import nearly_rows
 from streams.outputs import Out, Outputs
 from streams.partial import HealthRow, Partial, SensorRow
 from streams.states import Columns, States
+from streams.windows import Window
 
 STATE_SCHEMA = 12
 
@@ -45,7 +46,7 @@ class FuseSettings:
     #: Must equal the observers' lateness, milliseconds.
     lateness_ms: int = 90_000
     #: Least log time between two provisional rounds, milliseconds. Halving it doubles the provisional records.
-    provisional_ms: int = 5_000
+    provisional_ms: int = 3_000
     #: Every segment's record is repeated once in so many windows, a part of them in each, so that a new reader has the whole picture after so many minutes.
     heartbeat_windows: int = 5
     #: A final record is published when the speed differs by more than this share from the one last published, observed or not.
@@ -54,41 +55,6 @@ class FuseSettings:
     evidence: bool = False
     fusion: FusionSettings = field(default_factory=FusionSettings)
     emissions: EmissionSettings = field(default_factory=EmissionSettings)
-
-
-@dataclass(slots=True)
-class _Window:
-    """Cells of one open window: for each (feed, partition) the rows of its partials, merged by maximum now and then."""
-
-    rows: list[tuple[int, I64, I64, I64]] = field(default_factory=list)  #: (feed rank, segment, vehicle, sums)
-    sensors: dict[str, SensorRow] = field(default_factory=dict)
-    #: Where fixes nearly lay, for the evidence: sums by raw partition, segment and the one that lost; the ones with the most fixes stand.
-    nearly: dict[tuple[str, int, int, int], list[int]] = field(default_factory=dict)
-    dirty: bool = False
-    #: Segments of the last provisional round, sorted, and what was said of each. No part of a snapshot: after a restart open windows are told once more.
-    said: tuple[I64, I64] | None = None
-
-    def news(self, e: Estimate, c: Columns) -> Bool:
-        """Which rows of a provisional round say something else than the round before; from now on all of them are said."""
-        columns = (
-            e.speed_kmh,
-            e.p20_kmh,
-            e.p80_kmh,
-            e.confidence,
-            e.origin,
-            e.probe_weight,
-            e.loop_weight,
-            e.memory_weight,
-            e.network_weight,
-        )
-        stated = (c.newest_ms, c.vehicles, c.flow_vph, c.flow_source, c.closed)
-        now = np.column_stack([*(x[c.at] for x in columns), *stated]).astype(np.float64, copy=False).view(np.int64)  # bits: NaN is like NaN
-        before, self.said = self.said, (c.rows, now)
-        if before is None or not len(before[0]):
-            return np.ones(len(c.rows), np.bool_)
-        at = np.minimum(np.searchsorted(before[0], c.rows), len(before[0]) - 1)
-        out: Bool = (before[0][at] != c.rows) | (before[1][at] != now).any(axis=1)
-        return out
 
 
 class Fuser:
@@ -118,7 +84,7 @@ class Fuser:
         self.choice = Choice(city)
         self.rank = {f.name: r for r, f in enumerate(sorted(city.feeds, key=lambda f: f.secondary_to is not None))}
         self.watermark: dict[tuple[str, int], int] = {}
-        self.windows: dict[int, _Window] = {}
+        self.windows: dict[int, Window] = {}
         self.next_window: int | None = None  #: first that is not final
         self.vehicle: dict[str, int] = {}
         self.judges = {f.name: Judge(f.name, f.cadence_s) for f in city.feeds}
@@ -179,7 +145,7 @@ class Fuser:
                     self.late_rows += int((rows.window == w).sum())
                     continue
                 at = rows.window == w
-                window = self.windows.setdefault(w, _Window())
+                window = self.windows.setdefault(w, Window())
                 window.rows.append((rank, rows.segment[at], who[at], rows.sums[at]))
                 window.dirty = True
         if self.settings.evidence and partial.nearly:
@@ -192,7 +158,7 @@ class Fuser:
             if self.next_window is not None and w < self.next_window:
                 self.late_rows += 1
                 continue
-            window = self.windows.setdefault(w, _Window())
+            window = self.windows.setdefault(w, Window())
             key = f"{s.site_id}:{s.direction}"
             old = window.sensors.get(key)
             if old is None or (s.window_end_ms, s.flow_vph is not None, s.speed_kmh is not None) >= (
@@ -207,11 +173,11 @@ class Fuser:
     def _store_nearly(self, partial: Partial) -> None:
         for w, segment, other, *sums in nearly_rows(partial.nearly).tolist():
             if self.next_window is None or w >= self.next_window:
-                mine = self.windows.setdefault(w, _Window()).nearly
+                mine = self.windows.setdefault(w, Window()).nearly
                 key = (partial.feed, partial.partition, segment, other)
                 mine[key] = max(mine.get(key, sums), sums)
 
-    def _cells(self, window: _Window) -> tuple[I64, I64, I64]:
+    def _cells(self, window: Window) -> tuple[I64, I64, I64]:
         """Segment, vehicle and sums of a window: one row a cell, of the best feed that told of the vehicle. Merges what was stored."""
         return self._best(self._told(window))
 
@@ -220,7 +186,7 @@ class Fuser:
         self.doubled += int((~keep).sum())
         return segment[keep], who[keep], sums[keep]
 
-    def _told(self, window: _Window) -> tuple[I64, I64, I64, I64, Bool]:
+    def _told(self, window: Window) -> tuple[I64, I64, I64, I64, Bool]:
         """Feed rank, segment, vehicle and sums of every cell that was told of, by segment, and whether its feed is the best that told of its vehicle."""
         if not window.rows:
             none = np.empty(0, np.int64)
@@ -241,7 +207,7 @@ class Fuser:
         """Feeds of which a window's evidence counts for less than all, and for how much."""
         return self.worth.get(min((w + 1) * WINDOW_MS // SLOT_MS, self.next_slot or 0) - 1, {})
 
-    def _sums(self, w: int, window: _Window, cells: tuple[I64, I64, I64]) -> WindowSums:
+    def _sums(self, w: int, window: Window, cells: tuple[I64, I64, I64]) -> WindowSums:
         """What the window tells the estimator. What a feed told counts as the health of the feed was at the window's end, or is now if that is to come."""
         segment, who, sums = cells
         readings = sorted(window.sensors.items())
@@ -267,7 +233,7 @@ class Fuser:
             self.next_window = min(self.windows)
         while self.next_window <= last:
             w = self.next_window
-            window = self.windows.pop(w, None) or _Window()
+            window = self.windows.pop(w, None) or Window()
             told = self._told(window)
             cells = self._best(told)
             sums = self._sums(w, window, cells)
@@ -378,7 +344,7 @@ class Fuser:
         self.states.know_free_flow(row, kmh, method)
         self.emitter.free_flow_kmh[row] = kmh
 
-    def _constants(self, window: _Window) -> None:
+    def _constants(self, window: Window) -> None:
         """Free-flow speeds that sites know of their own street stand for what its limit suggests."""
         for _, r in sorted(window.sensors.items()):
             if r.segment >= 0 and r.free_flow_kmh is not None and r.free_flow_kmh > 0 and self.constants.get(r.segment) != r.free_flow_kmh:
@@ -401,7 +367,7 @@ class Fuser:
         return rows
 
     def _records(
-        self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: _Window, newest_ms: I64, closed: Bool, *, final: bool
+        self, w: int, rows: I64, at: I64, e: Estimate, sums: WindowSums, window: Window, newest_ms: I64, closed: Bool, *, final: bool
     ) -> Sequence[Out]:
         """``segment-state`` of the segments ``rows``, whose estimates stand at ``at`` in ``e``."""
         if not len(rows):
@@ -433,7 +399,7 @@ class Fuser:
             return (WINDOW_MS + self.settings.lateness_ms) // 1000 + 1
         return max(0, min(self.log_ms, end_ms + self.settings.lateness_ms) - start_ms) // 1000
 
-    def _seen(self, w: int, rows: I64, e: Estimate, sums: WindowSums, cells: tuple[I64, I64, I64], window: _Window, *, final: bool) -> Seen:
+    def _seen(self, w: int, rows: I64, e: Estimate, sums: WindowSums, cells: tuple[I64, I64, I64], window: Window, *, final: bool) -> Seen:
         """The same for the emission step."""
         observed = np.union1d(sums.segment, sums.loop_segment)
         return Seen(rows, e, observed, *cells, list(self.vehicle), window.sensors, self._revision(w, final=final), self.simulated)
@@ -484,7 +450,7 @@ class Fuser:
             ]
             sensors = [msgspec.convert(x, SensorRow) for x in win["sensors"]]
             nearly = {(f, p, s, o): sums for f, p, s, o, *sums in win["nearly"]}
-            self.windows[int(w)] = _Window(rows, {f"{x.site_id}:{x.direction}": x for x in sensors}, nearly, win["dirty"])
+            self.windows[int(w)] = Window(rows, {f"{x.site_id}:{x.direction}": x for x in sensors}, nearly, win["dirty"])
         self.next_window, self.next_slot = state["next_window"], state["next_slot"]
         self.vehicle = {v: k for k, v in enumerate(state["vehicles"])}
         for n, j in state["judges"].items():

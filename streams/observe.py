@@ -18,7 +18,7 @@ from connectors.columns import I64, Parsed, Reject, VehicleColumns
 from connectors.envelope import Envelope, Item
 from connectors.families import Remembers, parser
 from geo.matching import NOT_ON_STREETS
-from geo.network import F64, I8, Bool
+from geo.network import F64, Bool
 from geo.track import NEVER, Tracker
 from models.records import Situation
 from streams import partial as wire
@@ -26,7 +26,7 @@ from streams.cells import NEWEST, WINDOW_MS, Rows, added, concat, merge
 from streams.choice import BUCKET_MS, FRESH_MS
 from streams.clean import impossible
 from streams.crews import CrewNotes, LineNotes
-from streams.cuts import Part, by_slot, merged
+from streams.cuts import Part, by_slot, merged, runs
 from streams.ground import Ground, Tally
 from streams.health import HEARD_MS, SLOT_MS, Meter
 from streams.nearly import NearlyThere
@@ -35,6 +35,7 @@ from streams.outages import Ends, Outages, Reading
 from streams.outputs import Outputs
 from streams.passages import Passages
 from streams.publish import PositionTexts, Where, dead_letters, late_records, positions
+from streams.rounds import Match, course, rounds
 from streams.routes import Routes
 from streams.sameness import heard_names, names
 from streams.sensors import Sensors
@@ -105,21 +106,9 @@ class Observer:
     def feed_envelopes(self, batch: Sequence[tuple[Envelope, int]]) -> Outputs:
         """The same for several envelopes in a row, with their offsets. Those of messages are taken together as far as one health slot reaches: the results are
         those of one by one, for less, since most of the cost is per call."""
-        out, k = Outputs(), 0
-        parts = [part for envelope, offset in batch for part in by_slot(envelope, offset)]
-        while k < len(parts):
-            first = parts[k].envelope
-            last = k + 1
-            while (
-                first.kind == "messages"
-                and last < len(parts)
-                and parts[last].envelope.kind == "messages"
-                and parts[last].envelope.simulated == first.simulated
-                and parts[last].envelope.ingest_ms // SLOT_MS == first.ingest_ms // SLOT_MS
-            ):
-                last += 1
-            self._feed(parts[k:last], out)
-            k = last
+        out = Outputs()
+        for run in runs([part for envelope, offset in batch for part in by_slot(envelope, offset)]):
+            self._feed(run, out)
         return out
 
     def _feed(self, batch: Sequence[Part], out: Outputs) -> None:
@@ -216,10 +205,10 @@ class Observer:
         self.tracker.grow(len(self.vehicles.cursor))
         self._forget(unheard)
         east, north = self.plane.to_plane(c.lat_deg[keep], c.lon_deg[keep])
-        m = _Match(closed, np.isnan(east))
+        m = Match(closed, np.isnan(east))
         m.shape, m.profile, m.counts, m.trip = self.routes.of(trips)
-        heading = _course(c.heading_deg[keep], c.speed_mps[keep])
-        for rows in _rounds(slot):
+        heading = course(c.heading_deg[keep], c.speed_mps[keep])
+        for rows in rounds(slot):
             self._round(c, keep, rows, slot, east, north, heading, m)
         new = m.verdict == NEW
         self._crews.note(c, keep[new], slot[new])
@@ -252,9 +241,7 @@ class Observer:
         t.off_route += int((new & m.off_route).sum())
         return duplicates
 
-    def _round(
-        self, c: VehicleColumns, keep: I64, rows: I64, slot: I64, east: F64, north: F64, heading: tuple[F64, F64], m: _Match
-    ) -> None:
+    def _round(self, c: VehicleColumns, keep: I64, rows: I64, slot: I64, east: F64, north: F64, heading: tuple[F64, F64], m: Match) -> None:
         """One event each of distinct vehicles: remember it, and if it is a newer fix, follow the shape or match freely."""
         i, s = keep[rows], slot[rows]
         verdict = self.vehicles.recall(s, c.event_ms[i], c.event[i])
@@ -347,7 +334,7 @@ class Observer:
         self.vehicles.asked_ms[s] = asked_ms
         return signals.wait(asked_ms, event_ms, segment, offset_m)
 
-    def _locate(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, m: _Match) -> None:
+    def _locate(self, c: VehicleColumns, rows: I64, i: I64, s: I64, east: F64, north: F64, m: Match) -> None:
         """Fixes that a newer one has overtaken: placed, but nothing moves."""
         if not rows.size:
             return
@@ -374,7 +361,7 @@ class Observer:
         before_mps: F64,
         apart_m: F64,
         ends: Ends | None,
-        m: _Match,
+        m: Match,
     ) -> None:
         """Vehicles without a shape, or that have left it."""
         self.vehicles.unshaped[s] = True
@@ -507,52 +494,3 @@ class Observer:
         self._held, self._heard, self._named = [], [], set()
         self._cells, self._new_rows = Rows(w, s, v, sums.reshape(len(w), -1) if len(w) else concat([]).sums), []
         self.offset, self.log_ms, self.simulated = state["offset"], state["log_ms"], state["simulated"]
-
-
-class _Match:
-    """What became of each kept event of an envelope, columns (n,)."""
-
-    __slots__ = ("any_dark", "closed", "counts", "dark", "off_route", "offset_m", "on", "profile", "segment", "shape", "trip", "verdict")
-
-    def __init__(self, closed: Bool, dark: Bool) -> None:
-        n = len(closed)
-        self.closed = closed  #: its window was closed when it was received
-        self.dark = dark  #: it has no position
-        self.any_dark = bool(dark.any())
-        self.verdict: I8 = np.full(n, -1, np.int8)
-        self.shape: I64 = np.full(n, -1, np.int64)
-        self.trip: I64 = np.zeros(n, np.int64)
-        self.profile: I8 = np.zeros(n, np.int8)
-        self.counts: Bool = np.zeros(n, np.bool_)
-        self.on: Bool = np.zeros(n, np.bool_)
-        self.off_route: Bool = np.zeros(n, np.bool_)
-        self.segment: I64 = np.full(n, -1, np.int64)
-        self.offset_m: F64 = np.zeros(n)
-
-
-def _rounds(slot: I64) -> list[I64]:
-    """Indices of the first event of each vehicle, of the second, ...; within a round in the order of the log."""
-    if not len(slot):
-        return []
-    order = np.argsort(slot, kind="stable")
-    ordered = slot[order]
-    new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    start = np.maximum.accumulate(np.where(new, np.arange(len(slot)), 0))
-    rank = np.empty(len(slot), np.int64)
-    rank[order] = np.arange(len(slot)) - start
-    if not rank.any():
-        return [np.arange(len(slot))]
-    by_rank = np.argsort(rank, kind="stable")
-    return np.split(by_rank, np.flatnonzero(np.diff(rank[by_rank])) + 1)
-
-
-def _course(heading_deg: F64, speed_mps: F64) -> tuple[F64, F64]:
-    """Unit vector (east, north) of the course; (0, 0) where unknown, or so slow that the course means nothing."""
-    usable = np.isfinite(heading_deg) & ~(speed_mps < 1.5)
-    index = np.rint(np.where(usable, heading_deg, 0.0)).astype(np.int64) % 360
-    return np.where(usable, _SIN[index], 0.0), np.where(usable, _COS[index], 0.0)
-
-
-#: Whole degrees, looked up: a sine computed in a vector may differ in the last bit with the vector's length.
-_SIN = np.array([float(np.sin(np.float64(d) * np.pi / 180)) for d in range(360)])
-_COS = np.array([float(np.cos(np.float64(d) * np.pi / 180)) for d in range(360)])

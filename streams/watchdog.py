@@ -29,7 +29,7 @@ class WatchdogSettings:
     unready_s: float = 20.0
     #: How often the thread looks.
     look_s: float = 5.0
-    #: So many times as long a partition may wait for the broker while it takes what other partitions write: it is slow then, and each has its turn.
+    #: So many times as long a partition may wait for the broker while it takes what other partitions write, or has told us to wait: it is slow then, and each has its turn.
     turns: float = 5.0
 
 
@@ -50,7 +50,7 @@ class _Seen:
 
     mark: tuple[int, int, int]  #: last offset in the state, committed offset, what the broker has taken
     since_s: float
-    turn_s: float  #: the same; later where it waited for the broker and that took what others wrote
+    turn_s: float  #: the same; later where it waited for the broker, and that took what others wrote or had told us to wait
     committed_s: float  #: since when what is durable here has not been committed
 
 
@@ -69,6 +69,7 @@ class Watchdog:
         self.beats = self.broker_beats = 0  #: so far, and at that answer
         self.settled_s = now  #: the last time that no rebalance was under way
         self.ready_s: float | None = None  #: partitions are assigned and recovered since
+        self.throttled_s = now  #: until then the broker reads nothing of what we write, as it said (KIP-219)
         self._seen: dict[tuple[str, int], _Seen] = {}
         self._lag: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
@@ -86,6 +87,10 @@ class Watchdog:
             self.settled_s = now
             self.ready_s = self.ready_s if self.ready_s is not None else now
 
+    def throttled(self, for_s: float) -> None:
+        """The broker has taken a request and said that it will take none for so long, seconds: a quota."""
+        self.throttled_s = max(self.throttled_s, self.now_s() + for_s)
+
     def saw(self, partitions: dict[tuple[str, int], Progress]) -> None:
         """The broker answered: so far are the partitions that are assigned here."""
         now = self.now_s()
@@ -99,7 +104,7 @@ class Watchdog:
                     continue
                 if seen.mark != mark or p.committed >= p.end:
                     seen.since_s = seen.turn_s = now
-                elif takes and p.waiting:
+                elif p.waiting and (takes or now <= self.throttled_s):
                     seen.turn_s = now
                 if seen.mark[1] != p.committed or p.committed > p.durable:
                     seen.committed_s = now

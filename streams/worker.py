@@ -222,6 +222,7 @@ class CityWorker:
             self.settings.bootstrap, f"tilannekuva-process-{self.city.name}-{self.settings.instance}", request_timeout_ms=PATIENCE_MS
         )
         await self.producer.start()
+        self._hear_throttling(self.producer.client)
         await self.probe.start()
         if "fuse" in self.settings.stages:
             await self._publish_segments()
@@ -243,6 +244,18 @@ class CityWorker:
             publishing.result()
         finally:
             publishing.cancel()
+
+    def _hear_throttling(self, client: Any) -> None:
+        """aiokafka leaves unread what the broker says of its quotas (``throttle_time_ms``); the watchdog must know it."""
+        send = client.send
+
+        async def heard(*args: Any, **kwargs: Any) -> Any:
+            answer = await send(*args, **kwargs)
+            if wait_ms := getattr(answer, "throttle_time_ms", 0):
+                self.watchdog.throttled(wait_ms / 1000)
+            return answer
+
+        client.send = heard
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task whose failure ends the process."""

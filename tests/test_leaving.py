@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +64,7 @@ async def test_a_worker_that_is_stopped_while_partitions_are_being_assigned_stop
 
         def __init__(self, partition: int) -> None:
             self.partition = partition
+            self.step = SimpleNamespace(owner=f"observe/hfp/{partition}")
 
         async def maybe_snapshot(self, *, force: bool) -> None:
             saved.append(self.partition)

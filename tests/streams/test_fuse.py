@@ -96,7 +96,7 @@ def test_provisional_rounds_do_not_touch_the_finals(log: list[wire.Partial]) -> 
 
 def test_a_provisional_round_leaves_out_only_what_it_would_repeat(log: list[wire.Partial], monkeypatch: pytest.MonkeyPatch) -> None:
     some = feed_all(fuser(provisional_ms=2_000), log)
-    monkeypatch.setattr("streams.fuse._Window.news", lambda self, e, c: np.ones(len(c.rows), np.bool_))
+    monkeypatch.setattr("streams.windows.Window.news", lambda self, e, c: np.ones(len(c.rows), np.bool_))
     told: dict[tuple[bytes, int], bytes] = {}
     news = []
     for o in feed_all(fuser(provisional_ms=2_000), log):

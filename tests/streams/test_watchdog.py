@@ -125,6 +125,15 @@ def test_a_broker_that_takes_nothing_of_anybody_is_a_stall() -> None:
     assert "nothing moved for 61 s" in str(w.alive())
 
 
+def test_a_broker_that_told_us_to_wait_is_slow_for_so_long_and_no_longer() -> None:
+    w, clock = watchdog()
+    w.throttled(50)
+    two(w, clock, 100, taken=lambda k: 0, waiting=True)
+    assert w.alive() is None
+    two(w, clock, 15, taken=lambda k: 0, waiting=True)
+    assert "nothing moved" in str(w.alive())
+
+
 def test_a_large_snapshot_that_the_broker_takes_piece_by_piece_is_no_stall() -> None:
     w, clock = watchdog()
     for k in range(600):
