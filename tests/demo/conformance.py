@@ -95,7 +95,7 @@ async def check_city(site: Site, standards: Standards, city: str, *, broken: boo
     assert standards.ogc(page, "featureCollectionGeoJSON") == []
     assert standards.ogc({**page, "type": "Collection"}, "featureCollectionGeoJSON"), "a broken one is noticed"
     items = json.loads(await site.get(f"/api/v1/ogc/collections/{city}.segment-state/items?limit=50"))
-    assert items["numberReturned"] == 50
+    assert 0 < items["numberReturned"] == len(items["features"]) <= 50
     assert standards.ogc(items, "featureCollectionGeoJSON") == []
     await check_tiles(site, api)
     rows = (await site.get(f"{api}/speeds")).decode().splitlines()
