@@ -48,16 +48,9 @@ def point(city: City, network: Network, vehicles: int, messages: int) -> dict[st
     held: dict[tuple[str, int], list[Logged]] = {key: [] for key in steps}
     observe_s = fuse_s = 0.0
     rounds: list[float] = []  #: CPU-seconds of provisional emissions
-    for r in load.raw_log(city, FEED, fleet, seconds):
-        if r.ingest_ms > START_MS + seconds * 1000 + 250:
-            break
-        key = (r.feed, r.partition)
-        offsets[key] += 1
-        held[key].append(Logged(r.value, offsets[key], r.ingest_ms))
-        if r.ingest_ms >= warm_ms:
-            timed += r.items
-        if len(held[key]) < TOGETHER:
-            continue
+
+    def feed(key: tuple[str, int], at_ms: int) -> None:
+        nonlocal partials, observe_s, fuse_s
         began = time.process_time()
         _, partial = steps[key].feed(held[key])
         held[key] = []
@@ -70,8 +63,22 @@ def point(city: City, network: Network, vehicles: int, messages: int) -> dict[st
         if told != fuser.emitter.told:
             rounds.append(fused)
             fused = 0.0
-        if r.ingest_ms >= warm_ms:
+        if at_ms >= warm_ms:
             observe_s, fuse_s = observe_s + between - began, fuse_s + fused
+
+    last_ms = START_MS + seconds * 1000 + 250
+    for r in load.raw_log(city, FEED, fleet, seconds):
+        if r.ingest_ms > last_ms:
+            break
+        key = (r.feed, r.partition)
+        offsets[key] += 1
+        held[key].append(Logged(r.value, offsets[key], r.ingest_ms))
+        if r.ingest_ms >= warm_ms:
+            timed += r.items
+        if len(held[key]) == TOGETHER:
+            feed(key, r.ingest_ms)
+    for key in steps:
+        feed(key, last_ms)
     m = minutes(fuser, steps, partials)
     rounds += m.pop("round_s")
     m["round_s"] = min(rounds)  # the first of them makes lookups

@@ -436,7 +436,7 @@ class Emitter:
     def export(self) -> dict[str, Any]:
         return {
             "flows": self.flows.export(), "crews": self.crews.export(), "surroundings": self.surroundings.export(), "recent": self.recent.export(),
-            "pace": self.pace.tobytes(), "pace_windows": self.pace_windows.astype("<i1").tobytes(),
+            "pace": self.pace.tobytes(), "pace_windows": self.pace_windows.astype("<i1").tobytes(), "told": self.told,
         }  # fmt: skip
 
     def restore(self, data: dict[str, Any]) -> None:
@@ -446,6 +446,7 @@ class Emitter:
         self.recent.restore(data["recent"])
         self.pace = np.frombuffer(data["pace"], np.float64).copy()
         self.pace_windows = np.frombuffer(data["pace_windows"], "<i1").astype(np.int64)
+        self.told = data.get("told", -1)
         self.last_speed, self.flow_vph = np.full(len(self.pace), np.nan), np.full(len(self.pace), np.nan)
 
 

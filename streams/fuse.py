@@ -281,8 +281,8 @@ class Fuser:
         """The windows that changed, as they stand, and of them the segments of which there is something new to say; at most the two newest windows, since older ones
         are nearly done."""
         for w in sorted(self.windows)[-2:]:
-            window = self.windows[w]
-            if not window.dirty or w * WINDOW_MS > self.log_ms:
+            window, due = self.windows[w], self.emitter.due(w, self.log_ms)
+            if not (window.dirty or due) or w * WINDOW_MS > self.log_ms:
                 continue
             window.dirty = False
             cells = self._cells(window)
@@ -296,7 +296,7 @@ class Fuser:
             newest = self.estimator.newest_ms.copy()
             newest[sums.segment] = sums.newest_ms
             out.add("segment-state", self._records(w, rows, np.arange(len(rows)), estimate, sums, window, newest, closed, final=False))
-            if self.emitter.due(w, self.log_ms):
+            if due:
                 seen = self._seen(w, rows, estimate, sums, cells, window, final=False)
                 out.extend(self.emitter.provisional(w, seen))
                 so_far = [(k, self._ridden(self._cells(self.windows[k]))) for k in sorted(self.windows) if k < w]

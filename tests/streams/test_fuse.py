@@ -14,6 +14,7 @@ import pytest
 from geo.network import Network
 from models.records import SegmentState
 from streams import partial as wire
+from streams.cells import WINDOW_MS
 from streams.fuse import Fuser, FuseSettings
 from streams.offline import Run
 from tests.streams import kit
@@ -175,3 +176,14 @@ def test_what_a_degraded_or_late_feed_told_counts_for_less_in_the_windows_of_tha
         assert sick[minute] < 0.8 * well[minute]
         assert {ms: x for ms, x in sick.items() if ms < minute} == {ms: x for ms, x in well.items() if ms < minute}
     assert told({"rejects": 1_000_000}, restart=True) == refused
+
+
+def test_a_minute_gets_its_provisional_emissions_also_when_nothing_more_of_it_comes() -> None:
+    """All that was driven in it had been told before its round was due: what comes then is of later minutes."""
+    log, told = partials({"hfp": town(190)}), set()
+    fuse = fuser(provisional_ms=1_000)
+    for k, p in enumerate(log):
+        for o in fuse.feed(p, k).records.get("emission-segment", []):
+            told |= {o.time_ms // WINDOW_MS} if b'"provisional"' in o.value else set()
+    minutes = {int(w) for p in log for w in np.frombuffer(p.window, "<i8")}
+    assert told == minutes
