@@ -19,7 +19,8 @@ from models.records import Situation
 from streams.cells import CellSettings, Pieces
 from streams.clean import CleanSettings
 from streams.signals import Signals, SignalSettings
-from streams.texts import json_text
+from streams.states import names_of
+from streams.texts import join
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Ground:
     @cached_property
     def segment_names(self) -> pa.Array:
         """The name of each segment as a field of a record (``streams/texts.py``)."""
-        return pa.array([f',"segment_id":{json_text(s)}' for s in self.network.segments.segment_id])
+        return join(',"segment_id":"', names_of(self.network.segments.segment_id)[1], '"')
 
     @cached_property
     def row_of(self) -> dict[str, int]:

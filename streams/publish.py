@@ -85,17 +85,14 @@ def positions(o: Observer, c: VehicleColumns, at: I64, segment: I64, offset_m: F
     vehicles, event_ms, event = [c.vehicle_id[i] for i in rows], c.event_ms[at], c.event[at]
     times = instants(np.concatenate([event_ms, c.ingest_ms[at]]))
     lat, lon, speed, heading, delay, occupancy, odometer, offset = numbers(
-        {
-            "lat_deg": c.lat_deg[at],
-            "lon_deg": c.lon_deg[at],
-            "speed_mps": c.speed_mps[at],
-            "heading_deg": np.mod(np.round(c.heading_deg[at], 1), 360.0),
-            "delay_s": c.delay_s[at],
-            "occupancy_pct": c.occupancy_pct[at],
-            "odometer_m": c.odometer_m[at],
-            "offset_m": np.where(segment >= 0, offset_m, np.nan),
-        },
-        (6, 6, 2, 1, 0, 1, 1, 3),
+        lat_deg=(c.lat_deg[at], 6),
+        lon_deg=(c.lon_deg[at], 6),
+        speed_mps=(c.speed_mps[at], 2),
+        heading_deg=(np.mod(np.round(c.heading_deg[at], 1), 360.0), 1),
+        delay_s=(c.delay_s[at], 0),
+        occupancy_pct=(c.occupancy_pct[at], 1),
+        odometer_m=(c.odometer_m[at], 1),
+        offset_m=(np.where(segment >= 0, offset_m, np.nan), 3),
     )
     told: tuple[pa.Array | str, ...] = ()
     if event.any():  # most messages are positions alone

@@ -3,7 +3,7 @@
 A column is an Arrow array of texts, one a record: a field with its name and a comma before it, or ``None`` where the record leaves the field out. ``join`` puts them side by
 side, with what is the same in all of them between::
 
-    >>> ids, (speed, heading) = Known(',"segment_id":').of(["w1_f", 'a"b']), numbers({"speed_kmh": np.array([12.5, np.nan]), "heading_deg": np.array([0.0, 7.0])}, 2)
+    >>> ids, (speed, heading) = Known(',"segment_id":').of(["w1_f", 'a"b']), numbers(speed_kmh=(np.array([12.5, np.nan]), 2), heading_deg=(np.array([0.0, 7.0]), 1))
     >>> join('{"status":"final"', ids, speed, heading, "}").to_pylist()
     ['{"status":"final","segment_id":"w1_f","speed_kmh":12.5,"heading_deg":0.0}', '{"status":"final","segment_id":"a\\\\"b","heading_deg":7.0}']
 
@@ -14,7 +14,7 @@ Numbers are the shortest text that reads back as the same double, as the records
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -63,18 +63,14 @@ def join(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*columns, _NOTHING, null_handling="replace", null_replacement="")
 
 
-def numbers(columns: Mapping[str, F64], digits: int | Iterable[int]) -> list[pa.Array]:
-    """A field of each of k columns of n numbers, rounded; left out where NaN.
-
-    Args:
-        digits: behind the point, one for all or one a column; 0: whole numbers.
-    """
-    k, n = len(columns), len(next(iter(columns.values())))
-    after = [digits] * k if isinstance(digits, int) else list(digits)
-    rounded = np.concatenate([np.round(c, d) for c, d in zip(columns.values(), after, strict=True)]) + 0.0  # no -0
+def numbers(**columns: tuple[F64, int]) -> list[pa.Array]:
+    """A field of each of k columns of n numbers, rounded to so many digits behind the point (0: whole numbers); left out where NaN."""
+    k, n = len(columns), len(next(iter(columns.values()))[0])
+    rounded = np.concatenate([np.round(column, digits) for column, digits in columns.values()]) + 0.0  # no -0
+    point = np.repeat(np.array([digits > 0 for _, digits in columns.values()]), n)
     names = pa.array([f',"{name}":' for name in columns]).take(pa.array(np.repeat(np.arange(k, dtype=np.int8), n)))
     texts = pc.cast(pa.array(rounded, from_pandas=True), pa.string())  # NaN is missing; 5.0 is 5
-    whole = (rounded == np.rint(rounded)) & (np.abs(rounded) < 1e10) & np.repeat(np.array(after) > 0, n)  # larger ones have an exponent
+    whole = (rounded == np.rint(rounded)) & (np.abs(rounded) < 1e10) & point  # larger ones have an exponent
     both = pc.binary_join_element_wise(names, texts, _POINT.take(pa.array(whole.view(np.int8))), _NOTHING)
     return [both[n * i : n * (i + 1)] for i in range(k)]
 

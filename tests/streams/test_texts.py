@@ -20,7 +20,7 @@ NUMBERS = st.one_of(st.floats(-1e12, 1e12), st.sampled_from([0.0, -0.0, 5.0, -0.
 @given(st.lists(st.tuples(st.one_of(st.none(), NUMBERS), st.one_of(st.none(), NUMBERS)), min_size=1, max_size=20), st.integers(0, 6))
 def test_numbers_read_back_as_what_they_are_rounded_to(rows: list[tuple[float | None, float | None]], digits: int) -> None:
     a, b = (np.array([np.nan if v is None else v for v in column]) for column in zip(*rows, strict=True))
-    texts = join('{"all":true', *numbers({"a": a, "b": b}, (digits, 1)), "}").to_pylist()
+    texts = join('{"all":true', *numbers(a=(a, digits), b=(b, 1)), "}").to_pylist()
     for text, (x, y) in zip(texts, rows, strict=True):
         wanted = {"all": True} | {n: float(np.round(v, d)) for n, v, d in (("a", x, digits), ("b", y, 1)) if v is not None}
         assert msgspec.json.decode(text) == wanted
